@@ -1,0 +1,210 @@
+//! The one thing that travels through hookbus: an event whose sender was proved.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+/// Headers a consumer needs to verify an event again, in the order of its scheme.
+pub(crate) type ProofHeaders = SmallVec<[(HeaderName, HeaderValue); 4]>;
+
+/// An event that verified under a secret of its source.
+///
+/// There is no way to make one but [`Claim::verify`](crate::Claim::verify). Cloning shares the event and copies
+/// nothing, so that a fan-out to many sinks costs a counter each.
+#[derive(Clone)]
+pub struct VerifiedEvent {
+    inner: Arc<Inner>,
+}
+
+/// What `verify` found out; only that module fills it in.
+pub(crate) struct Inner {
+    pub(crate) source: Arc<str>,
+    pub(crate) id: EventId,
+    pub(crate) event_type: Option<Box<str>>,
+    pub(crate) subject: Option<Box<str>>,
+    pub(crate) time: Option<EventTime>,
+    pub(crate) received: SystemTime,
+    pub(crate) proof: ProofHeaders,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) content_encoding: Option<HeaderValue>,
+    pub(crate) unsigned: Arc<[&'static str]>,
+    pub(crate) signed_method: Option<Box<str>>,
+    pub(crate) signed_url: Option<Box<str>>,
+    pub(crate) many: bool,
+    pub(crate) body: Bytes,
+}
+
+impl VerifiedEvent {
+    /// Seals what `verify` proved. Private to this crate: this is the promise *authentic*.
+    pub(crate) fn seal(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Name of the source in the configuration, such as `fastpix`.
+    pub fn source(&self) -> &str {
+        &self.inner.source
+    }
+
+    /// The event's id and where it came from.
+    pub fn id(&self) -> &EventId {
+        &self.inner.id
+    }
+
+    /// The provider's event type; `unknown` where the request does not yield one.
+    pub fn event_type(&self) -> &str {
+        self.inner.event_type.as_deref().unwrap_or("unknown")
+    }
+
+    /// What the event is about (FastPix: the `object.id`); also the default key and the unit of order.
+    pub fn subject(&self) -> Option<&str> {
+        self.inner.subject.as_deref()
+    }
+
+    /// When the provider says it happened.
+    pub fn time(&self) -> Option<EventTime> {
+        self.inner.time
+    }
+
+    /// When the request arrived here.
+    pub fn received(&self) -> SystemTime {
+        self.inner.received
+    }
+
+    /// The body as received, byte for byte.
+    pub fn body(&self) -> &Bytes {
+        &self.inner.body
+    }
+
+    /// Headers a consumer needs to verify the body again. Bearer headers (a token that *is* the secret) are never
+    /// among them.
+    pub fn proof_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.inner.proof.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    /// The request's `Content-Type`, where it is readable text.
+    pub fn content_type(&self) -> Option<&str> {
+        self.inner.content_type.as_ref().and_then(|value| value.to_str().ok())
+    }
+
+    /// The request's `Content-Encoding`: the body is forwarded as it came, so a consumer has to undo it.
+    pub fn content_encoding(&self) -> Option<&str> {
+        self.inner.content_encoding.as_ref().and_then(|value| value.to_str().ok())
+    }
+
+    /// Attributes of this event that the signature does not cover, by their CloudEvents names.
+    pub fn unsigned_attributes(&self) -> &[&'static str] {
+        &self.inner.unsigned
+    }
+
+    /// The request method, where the scheme signs it.
+    pub fn signed_method(&self) -> Option<&str> {
+        self.inner.signed_method.as_deref()
+    }
+
+    /// The public URL, where the scheme signs it.
+    pub fn signed_url(&self) -> Option<&str> {
+        self.inner.signed_url.as_deref()
+    }
+
+    /// Whether the body carries other than exactly one event (an array of them).
+    pub fn carries_many(&self) -> bool {
+        self.inner.many
+    }
+
+    /// Bytes this event holds in memory, roughly: body, headers and names.
+    pub fn size(&self) -> usize {
+        let proof: usize = self.inner.proof.iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
+        self.inner.body.len() + proof + self.inner.id.text.len() + self.event_type().len() + 256
+    }
+}
+
+impl fmt::Debug for VerifiedEvent {
+    // Neither body nor proof: payloads and signatures stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedEvent")
+            .field("source", &self.source())
+            .field("id", &self.inner.id.text)
+            .field("type", &self.event_type())
+            .field("bytes", &self.inner.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event's id, as it appears in `ce_id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventId {
+    pub(crate) text: Box<str>,
+    pub(crate) origin: IdOrigin,
+}
+
+impl EventId {
+    /// The id as text, never empty.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Where it came from.
+    pub fn origin(&self) -> IdOrigin {
+        self.origin
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Where an event's id came from; only a provider's id identifies a re-delivery for certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdOrigin {
+    /// The provider sent it.
+    Provider,
+    /// `digest:` and the SHA-256 of a body that is unique to its event.
+    Digest,
+    /// A UUIDv7 made when the request was accepted.
+    Made,
+}
+
+/// A point in time with nanoseconds, shown as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventTime(jiff::Timestamp);
+
+impl EventTime {
+    pub(crate) fn from_millis(millis: i64) -> Option<Self> {
+        jiff::Timestamp::from_millisecond(millis).ok().map(Self)
+    }
+
+    /// Reads RFC 3339 with any offset; other ISO 8601 forms are refused.
+    pub(crate) fn from_rfc3339(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        // jiff also reads forms that RFC 3339 does not have, such as a missing colon or a zone annotation.
+        let shape = bytes.len() >= 20 && bytes.is_ascii() && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't');
+        (shape && !text.contains('[')).then(|| text.parse().ok().map(Self)).flatten()
+    }
+
+    /// Seconds since 1970, rounded down, for comparing with a clock.
+    pub(crate) fn unix_seconds(self) -> i64 {
+        self.0.as_millisecond().div_euclid(1000)
+    }
+}
+
+impl From<SystemTime> for EventTime {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let since = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        Self(jiff::Timestamp::from_microsecond(since).unwrap_or(jiff::Timestamp::MAX))
+    }
+}
+
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,246 @@
+//! Which types of sink there are, by the name a configuration gives as `type`.
+
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::{
+    Sink, SinkError,
+    config::{self, Problem, Table},
+    nearest,
+    sink::AddressKey,
+};
+
+/// What a sink's author writes; everything the registry needs is derived from it.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a sink plugin", note = "see `hookbus_core::SinkPlugin`")]
+pub trait SinkPlugin: Send + Sync + 'static {
+    /// The `type` in a configuration, such as `kafka`: also the crate's suffix and the feature's name.
+    const TYPE: &'static str;
+
+    /// The keys of an address at such a sink, in the order they are shown.
+    const ADDRESS: &'static [AddressKey];
+
+    /// The keys of a `[sinks.NAME]` table beside `type`. Use `deny_unknown_fields`, kebab-case names and a doc
+    /// comment on each field: the JSON Schema and the error messages come from them.
+    type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// Checks what types cannot say. Pure: no sockets, files, clocks or environment.
+    ///
+    /// # Errors
+    /// The key at fault and what is wrong with it.
+    fn validate(config: &Self::Config) -> Result<(), Invalid> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Opens the sink. Called once at start; an error of a retriable kind is tried again until the start gives up.
+    fn connect(config: Self::Config, context: SinkContext) -> impl Future<Output = Result<Box<dyn Sink>, SinkError>> + Send;
+}
+
+/// A value that [`SinkPlugin::validate`] refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The key in the sink's table.
+    pub key: &'static str,
+    /// What is wrong, as one line without a final period.
+    pub message: String,
+}
+
+/// What a sink gets to know about its place.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SinkContext {
+    /// The name in `[sinks.NAME]`.
+    pub name: Arc<str>,
+}
+
+impl SinkContext {
+    /// The context of a sink of this name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+}
+
+/// A future that opens a sink.
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Sink>, SinkError>> + Send>>;
+
+/// A sink whose configuration was read and checked; nothing has been opened yet.
+pub struct Prepared(Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync>);
+
+impl Prepared {
+    /// Opens the sink.
+    pub fn connect(self, context: SinkContext) -> Connecting {
+        (self.0)(context)
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared(..)")
+    }
+}
+
+/// One type of sink, as the registry keeps it.
+pub struct SinkType {
+    name: &'static str,
+    address: &'static [AddressKey],
+    schema: fn() -> schemars::Schema,
+    read: Box<Reader>,
+}
+
+type Reader = dyn Fn(&Table<'_>) -> Result<Prepared, Vec<Problem>> + Send + Sync;
+
+impl SinkType {
+    /// The `type` in a configuration.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The keys of its addresses.
+    pub fn address(&self) -> &'static [AddressKey] {
+        self.address
+    }
+
+    /// JSON Schema of its configuration.
+    pub fn schema(&self) -> schemars::Schema {
+        (self.schema)()
+    }
+
+    /// Reads and checks a `[sinks.NAME]` table without its `type`.
+    ///
+    /// # Errors
+    /// Every problem in it, with its place.
+    pub fn prepare(&self, table: &Table<'_>) -> Result<Prepared, Vec<Problem>> {
+        (self.read)(table)
+    }
+}
+
+impl fmt::Debug for SinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SinkType({})", self.name)
+    }
+}
+
+/// The types of sink that a bridge knows. A value that is passed on: there is no global one.
+#[derive(Debug, Default)]
+pub struct SinkRegistry {
+    types: BTreeMap<&'static str, SinkType>,
+    /// Types that exist but are not compiled in, with the feature that adds them.
+    absent: BTreeMap<&'static str, &'static str>,
+}
+
+/// Why a type could not be registered or found.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// Two plugins want the same name.
+    #[error("a sink type `{0}` is registered already")]
+    Duplicate(&'static str),
+    /// The type exists, but this program was built without it.
+    #[error("sink type `{name}` is not compiled in; build with `--features {feature}`")]
+    NotCompiledIn {
+        /// The type asked for.
+        name: String,
+        /// The feature that adds it.
+        feature: &'static str,
+    },
+    /// There is no such type.
+    #[error("there is no sink type `{name}`{}; there are {}", hint(.nearest), list(.known))]
+    Unknown {
+        /// The type asked for.
+        name: String,
+        /// The name nearest to it.
+        nearest: Option<&'static str>,
+        /// What is registered.
+        known: Vec<&'static str>,
+    },
+}
+
+fn hint(nearest: &Option<&'static str>) -> String {
+    nearest.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
+}
+
+fn list(names: &[&'static str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl SinkRegistry {
+    /// A registry that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a plugin under its type.
+    ///
+    /// # Errors
+    /// [`RegistryError::Duplicate`] where the name is taken.
+    pub fn register_plugin<P: SinkPlugin>(&mut self) -> Result<(), RegistryError> {
+        self.insert(SinkType {
+            name: P::TYPE,
+            address: P::ADDRESS,
+            schema: || schemars::schema_for!(P::Config),
+            read: Box::new(|table| {
+                let config: P::Config = config::read(table)?;
+                P::validate(&config).map_err(|invalid| vec![table.problem_at(invalid.key, invalid.message)])?;
+                Ok(Prepared(Box::new(move |context| Box::pin(P::connect(config, context)))))
+            }),
+        })
+    }
+
+    /// Adds a type that has no configuration and no addresses: every sink of it is the one given here.
+    ///
+    /// # Errors
+    /// [`RegistryError::Duplicate`] where the name is taken.
+    pub fn register(&mut self, name: &'static str, sink: impl Sink) -> Result<(), RegistryError> {
+        let sink: Arc<dyn Sink> = Arc::new(sink);
+        self.insert(SinkType {
+            name,
+            address: &[],
+            schema: || schemars::schema_for!(config::Empty),
+            read: Box::new(move |table| {
+                let _: config::Empty = config::read(table)?;
+                let sink = Arc::clone(&sink);
+                Ok(Prepared(Box::new(move |_| {
+                    Box::pin(async move { Ok(Box::new(crate::sink::SharedSink(sink)) as Box<dyn Sink>) })
+                })))
+            }),
+        })
+    }
+
+    /// Notes a type that exists but is not compiled in, so that an error can name the feature.
+    pub fn note_absent(&mut self, name: &'static str, feature: &'static str) {
+        self.absent.insert(name, feature);
+    }
+
+    /// The type of this name.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotCompiledIn`] or [`RegistryError::Unknown`], which list what would help.
+    pub fn get(&self, name: &str) -> Result<&SinkType, RegistryError> {
+        if let Some(found) = self.types.get(name) {
+            return Ok(found);
+        }
+        if let Some(feature) = self.absent.get(name) {
+            return Err(RegistryError::NotCompiledIn { name: name.to_owned(), feature });
+        }
+        let nearest = nearest(name, self.types.keys().copied());
+        let nearest = nearest.and_then(|found| self.types.get_key_value(found)).map(|(name, _)| *name);
+        Err(RegistryError::Unknown { name: name.to_owned(), nearest, known: self.types.keys().copied().collect() })
+    }
+
+    /// All types, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &SinkType> {
+        self.types.values()
+    }
+
+    fn insert(&mut self, sink_type: SinkType) -> Result<(), RegistryError> {
+        match self.types.entry(sink_type.name) {
+            std::collections::btree_map::Entry::Occupied(_) => Err(RegistryError::Duplicate(sink_type.name)),
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(sink_type);
+                Ok(())
+            }
+        }
+    }
+}

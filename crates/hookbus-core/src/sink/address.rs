@@ -1,0 +1,111 @@
+//! Where in a destination system an event goes: a topic, a stream, a file.
+
+use std::{fmt, sync::Arc};
+
+/// A rendered and checked address: the keys of its sink's type with their values, in the order the type lists them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(Arc<[(&'static str, Box<str>)]>);
+
+impl Address {
+    pub(crate) fn new(parts: Vec<(&'static str, Box<str>)>) -> Self {
+        Self(parts.into())
+    }
+
+    /// The value of a key such as `topic`; nothing where an optional key had no value.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| &**value)
+    }
+
+    /// All keys with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, &**value))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, value)) in self.iter().enumerate() {
+            let gap = if at == 0 { "" } else { " " };
+            write!(f, "{gap}{name}={}", value.escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// One key of a sink type's addresses, as a route may write it.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressKey {
+    name: &'static str,
+    default: Option<&'static str>,
+    required: bool,
+    check: fn(&str) -> Result<(), String>,
+}
+
+impl AddressKey {
+    /// A key that every route to such a sink must give.
+    pub const fn required(name: &'static str) -> Self {
+        Self { name, default: None, required: true, check: plain }
+    }
+
+    /// A key that a route may leave out; it is left out of the address too where its template has no value.
+    pub const fn optional(name: &'static str) -> Self {
+        Self { name, default: None, required: false, check: plain }
+    }
+
+    /// The template used where a route leaves the key out.
+    #[must_use]
+    pub const fn or(mut self, template: &'static str) -> Self {
+        self.default = Some(template);
+        self
+    }
+
+    /// A rule for rendered values, beside the general one (not empty, at most 1,024 bytes, no control characters).
+    #[must_use]
+    pub const fn checked(mut self, check: fn(&str) -> Result<(), String>) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// The key's name in a route.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The template used where a route leaves it out.
+    pub const fn default(&self) -> Option<&'static str> {
+        self.default
+    }
+
+    /// Whether an address without it is none.
+    pub const fn is_required(&self) -> bool {
+        self.required
+    }
+
+    /// Checks a rendered value: anybody who may send events chooses parts of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence that begins with the value.
+    pub fn check(&self, value: &str) -> Result<(), String> {
+        plain(value)?;
+        (self.check)(value)
+    }
+}
+
+fn plain(value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        return Err("is empty".into());
+    }
+    if value.len() > 1024 {
+        return Err(format!("is {} bytes long, more than 1024", value.len()));
+    }
+    if value.chars().any(char::is_control) {
+        return Err("contains a control character".into());
+    }
+    Ok(())
+}

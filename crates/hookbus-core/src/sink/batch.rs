@@ -1,0 +1,44 @@
+//! The unit of work between a lane and its sink.
+
+use std::{fmt, ops::Deref};
+
+use super::Address;
+use crate::VerifiedEvent;
+
+/// An event and where this sink shall put it.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// The event, shared with every other sink it goes to.
+    pub event: VerifiedEvent,
+    /// The address, rendered and checked by the router.
+    pub address: Address,
+}
+
+/// Events handed to a sink at once, in the order they were accepted. Read it as a slice of [`Envelope`]s.
+pub struct Batch(Box<[Envelope]>);
+
+impl Batch {
+    /// A batch of these events.
+    pub fn new(envelopes: impl Into<Box<[Envelope]>>) -> Self {
+        Self(envelopes.into())
+    }
+
+    /// The sum of the bodies, in bytes.
+    pub fn body_bytes(&self) -> usize {
+        self.0.iter().map(|envelope| envelope.event.body().len()).sum()
+    }
+}
+
+impl Deref for Batch {
+    type Target = [Envelope];
+
+    fn deref(&self) -> &[Envelope] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} events)", self.len())
+    }
+}

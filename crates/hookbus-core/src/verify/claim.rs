@@ -1,0 +1,198 @@
+//! A request that says who sent it, and the proof.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use super::{
+    Refusal, RequestHead, Verifier, clock,
+    header::Candidate,
+    key::to_hex,
+    scheme::{Algorithm, Knobs},
+    template::{Part, SignedValues},
+    verifier::{HeadTime, Place},
+};
+use crate::{
+    EventId, EventTime, IdOrigin, VerifiedEvent,
+    event::{Inner, ProofHeaders},
+    json::Values,
+};
+
+/// A request whose head is well formed: all that is missing is the proof against its body.
+pub struct Claim<'a> {
+    verifier: &'a Verifier,
+    head: RequestHead<'a>,
+    candidates: SmallVec<[Candidate; 1]>,
+    ts: &'a [u8],
+    time: HeadTime,
+    id: &'a [u8],
+}
+
+impl<'a> Claim<'a> {
+    pub(super) fn new(
+        verifier: &'a Verifier,
+        head: RequestHead<'a>,
+        candidates: SmallVec<[Candidate; 1]>,
+        ts: &'a [u8],
+        time: HeadTime,
+        id: &'a [u8],
+    ) -> Self {
+        Self { verifier, head, candidates, ts, time, id }
+    }
+
+    /// Proves the claim against the body, which becomes the event's body untouched.
+    ///
+    /// `now` is when the request arrived: the timestamp window is measured against it.
+    ///
+    /// # Errors
+    /// [`Refusal::SignatureMismatch`]; for an authentic request also the reasons about its timestamp.
+    pub fn verify(self, body: Bytes, now: SystemTime) -> Result<VerifiedEvent, Refusal> {
+        let url = self.signed_url();
+        self.check_signature(&body, url.as_deref().unwrap_or_default())?;
+        let places = &self.verifier.places;
+        let values = places.pointers.read(&body);
+        let ts = self.check_window(&values, now)?;
+        let reading = Reading { claim: &self, values: &values, body: &body };
+        let inner = reading.event(ts, now, url);
+        Ok(VerifiedEvent::seal(Inner { body: body.clone(), ..inner }))
+    }
+
+    fn knobs(&self) -> &'a Knobs {
+        &self.verifier.scheme.knobs
+    }
+
+    /// The public URL with this request's query, where the scheme signs it.
+    fn signed_url(&self) -> Option<String> {
+        let signed = self.knobs().signed.has(&Part::Url);
+        let url = signed.then(|| self.verifier.public_url.clone().unwrap_or_default())?;
+        Some(match self.head.query {
+            Some(query) => format!("{url}?{query}"),
+            None => url,
+        })
+    }
+
+    fn check_signature(&self, body: &[u8], url: &str) -> Result<(), Refusal> {
+        let knobs = self.knobs();
+        let method = self.head.method.as_str().as_bytes();
+        let values = SignedValues { body, ts: self.ts, id: self.id, url: url.as_bytes(), method };
+        // Every key is tried, also after one has matched, so that the time taken does not tell which it was.
+        let mut authentic = false;
+        for (index, key) in &self.verifier.keys {
+            let mine = |candidate: &&Candidate| !knobs.sig.pairwise || usize::from(candidate.header) == *index;
+            authentic |= key.accepts(self.candidates.iter().filter(mine), knobs.signed.pieces(values));
+        }
+        if authentic { Ok(()) } else { Err(Refusal::SignatureMismatch) }
+    }
+
+    /// The time of the signature, once it is known to be within the window.
+    fn check_window(&self, values: &Values<'_>, now: SystemTime) -> Result<Option<EventTime>, Refusal> {
+        let Some(rule) = &self.knobs().ts else { return Ok(None) };
+        let time = match self.verifier.places.ts {
+            Some(slot) => values.get(slot).and_then(|text| clock::read(rule.unit, text)),
+            None => self.time,
+        };
+        let time = time.ok_or(Refusal::MalformedTimestamp)?;
+        clock::check_window(rule, time, now)?;
+        Ok(Some(time))
+    }
+}
+
+/// Reads the attributes of an authentic request.
+struct Reading<'r, 'a, 'v> {
+    claim: &'r Claim<'a>,
+    values: &'r Values<'v>,
+    body: &'r [u8],
+}
+
+/// A value and whether the signature covers it.
+struct Attribute {
+    text: Box<str>,
+    signed: bool,
+    digest: bool,
+}
+
+impl Reading<'_, '_, '_> {
+    /// Everything but the body, which the caller puts in.
+    fn event(&self, ts: Option<EventTime>, received: SystemTime, url: Option<String>) -> Inner {
+        let Claim { verifier, head, .. } = self.claim;
+        let (knobs, places) = (self.claim.knobs(), &verifier.places);
+        let mut unsigned: SmallVec<[&'static str; 6]> = SmallVec::new();
+        let mut take = |name: &'static str, places: &[Place]| {
+            let found = places.iter().find_map(|place| self.value(place))?;
+            if !found.signed {
+                unsigned.push(name);
+            }
+            Some(found)
+        };
+        let id = take("id", &places.id);
+        let event_type = take("type", &places.event_type);
+        let subject = take("subject", &places.subject);
+        let unit = knobs.time.as_ref().map(|time| time.unit);
+        let time = take("time", &places.time).and_then(|text| clock::read(unit?, &text.text));
+        let content_type = head.headers.get(CONTENT_TYPE).cloned();
+        if content_type.is_some() {
+            unsigned.push("datacontenttype");
+        }
+        let content_encoding = head.headers.get(CONTENT_ENCODING).cloned();
+        if content_encoding.is_some() {
+            unsigned.push("contentencoding");
+        }
+        if knobs.alg == Algorithm::Equality {
+            unsigned.push("data");
+        }
+        Inner {
+            source: Arc::clone(&verifier.source),
+            id: event_id(id),
+            event_type: event_type.map(|found| found.text),
+            subject: subject.map(|found| found.text),
+            time: time.or(ts),
+            received,
+            proof: self.proof(),
+            content_type,
+            content_encoding,
+            unsigned: Arc::from(unsigned.as_slice()),
+            signed_method: knobs.signed.has(&Part::Method).then(|| head.method.as_str().into()),
+            signed_url: url.map(String::into_boxed_str),
+            many: places.many.is_some_and(|slot| self.values.elements(slot) != Some(1)),
+            body: Bytes::new(),
+        }
+    }
+
+    fn value(&self, place: &Place) -> Option<Attribute> {
+        let knobs = self.claim.knobs();
+        let proves_body = knobs.alg != Algorithm::Equality;
+        match place {
+            Place::Json(slot) => {
+                self.values.get(*slot).map(|text| Attribute { text: text.into(), signed: proves_body, digest: false })
+            }
+            Place::Header(name) => {
+                let text = self.claim.head.headers.get(name)?.to_str().ok()?.trim();
+                let signed = proves_body && knobs.signed.has(&Part::Id) && knobs.id.headers().any(|id| id == name);
+                (!text.is_empty()).then(|| Attribute { text: text.into(), signed, digest: false })
+            }
+            Place::Sha256 => {
+                let digest = format!("digest:{}", to_hex(&Sha256::digest(self.body)));
+                Some(Attribute { text: digest.into(), signed: proves_body, digest: true })
+            }
+            Place::Const(text) => Some(Attribute { text: text.clone(), signed: true, digest: false }),
+        }
+    }
+
+    fn proof(&self) -> ProofHeaders {
+        let headers = self.claim.head.headers;
+        let present = |name: &http::HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+        self.claim.verifier.proof.iter().filter_map(present).collect()
+    }
+}
+
+fn event_id(found: Option<Attribute>) -> EventId {
+    match found {
+        Some(Attribute { text, digest, .. }) => {
+            EventId { text, origin: if digest { IdOrigin::Digest } else { IdOrigin::Provider } }
+        }
+        None => EventId { text: uuid::Uuid::now_v7().to_string().into(), origin: IdOrigin::Made },
+    }
+}
