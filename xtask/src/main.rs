@@ -1,1 +1,85 @@
-fn main() {}
+//! The workspace's automation: `cargo xtask` without arguments lists what there is.
+
+// A command's result goes to stdout; that is what it is for.
+#![expect(clippy::print_stdout, reason = "the output of a command line tool")]
+
+mod bench;
+mod lint;
+mod run;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{run::Result, workspace::Workspace};
+
+/// Tests, lints and measures this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build everything and run every test: unit, vectors, properties, end to end, doc tests, examples.
+    Test {
+        /// Passed on to `cargo test`, such as a filter.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all the checks below but `advisories`, and say which failed.
+    Lint,
+    /// Check the formatting.
+    Fmt,
+    /// Run clippy over all targets with all features; a warning is an error.
+    Clippy,
+    /// Check each crate without features and with each of its features alone.
+    Features,
+    /// Build the documentation; a broken link is an error.
+    Doc,
+    /// Check licences, bans and sources of the dependencies (installs cargo-deny if missing).
+    Deny,
+    /// Check the repository's own rules.
+    Tidy,
+    /// Check the dependencies for known vulnerabilities. Apart from `lint`, because it needs the network.
+    Advisories,
+    /// Measure the bridge against a floor of the same run.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let Some(command) = cli.command else {
+        Cli::command().print_help().map_err(|error| format!("cannot print the help: {error}"))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let workspace = Workspace::load()?;
+    match command {
+        Command::Test { arguments } => return test::test(&workspace, &arguments),
+        Command::Lint => lint::lint(&workspace)?,
+        Command::Fmt => lint::fmt(&workspace)?,
+        Command::Clippy => lint::clippy(&workspace)?,
+        Command::Features => lint::features(&workspace)?,
+        Command::Doc => lint::doc(&workspace)?,
+        Command::Deny => lint::deny(&workspace)?,
+        Command::Tidy => tidy::tidy(&workspace)?,
+        Command::Advisories => lint::advisories(&workspace)?,
+        Command::Bench(what) => what.run(&workspace)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

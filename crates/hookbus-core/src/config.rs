@@ -40,7 +40,11 @@ impl Problem {
     }
 
     /// The mistake of using a key that does not exist where others do.
-    pub fn unknown_key<'a>(span: Range<usize>, key: &str, known: impl Iterator<Item = &'a str> + Clone) -> Self {
+    pub fn unknown_key<'a>(
+        span: Range<usize>,
+        key: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Self {
         let problem = Self::new(span, format!("there is no key `{key}` here"));
         match nearest(key, known.clone()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
@@ -117,7 +121,8 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
         };
         let span = error.span().unwrap_or(table.span());
         let message = error.message().trim_end().to_owned();
-        let follows = message.starts_with("missing field") && removed.iter().any(|key| message.contains(&format!("`{key}`")));
+        let follows = message.starts_with("missing field")
+            && removed.iter().any(|key| message.contains(&format!("`{key}`")));
         if !follows {
             problems.push(explained(span.clone(), message));
         }
@@ -134,7 +139,8 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
 /// Removes the innermost entry whose value holds `span`.
 fn remove_innermost(entries: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let key = entries.iter().find(|(key, value)| holds(value.span()) || holds(key.span()))?.0.get_ref().to_string();
+    let key =
+        entries.iter().find(|(key, value)| holds(value.span()) || holds(key.span()))?.0.get_ref().to_string();
     if let Some(DeValue::Table(inner)) = entries.get_mut(key.as_str()).map(Spanned::get_mut)
         && let Some(removed) = remove_innermost(inner, span)
     {
@@ -188,14 +194,18 @@ impl<'s> Walk<'s> {
             }
             DeValue::Table(entries) => {
                 let properties = || {
-                    branches.iter().filter_map(|branch| branch.get("properties")?.as_object()).flat_map(|members| members.iter())
+                    branches
+                        .iter()
+                        .filter_map(|branch| branch.get("properties")?.as_object())
+                        .flat_map(|members| members.iter())
                 };
                 let others = branches.iter().find_map(|branch| branch.get("additionalProperties"));
                 let closed = others == Some(&Json::Bool(false));
                 let mut unknown = Vec::new();
                 for (key, value) in entries.iter_mut() {
                     let name: &str = key.get_ref();
-                    match properties().find(|(known, _)| *known == name).map(|(_, schema)| schema).or(others) {
+                    match properties().find(|(known, _)| *known == name).map(|(_, schema)| schema).or(others)
+                    {
                         Some(Json::Bool(false)) => {
                             let known = properties().map(|(name, _)| name.as_str());
                             problems.push(Problem::unknown_key(key.span(), name, known));
@@ -217,8 +227,12 @@ impl<'s> Walk<'s> {
     /// The schema itself and all it refers to, without `null`.
     fn branches(&self, schema: &'s Json) -> Vec<&'s Json> {
         let mut found = vec![schema];
-        let reference = schema.get("$ref").and_then(Json::as_str).and_then(|path| self.root.pointer(path.trim_start_matches('#')));
-        let alternatives = ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+        let reference = schema
+            .get("$ref")
+            .and_then(Json::as_str)
+            .and_then(|path| self.root.pointer(path.trim_start_matches('#')));
+        let alternatives =
+            ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
         for branch in reference.into_iter().chain(alternatives) {
             found.extend(self.branches(branch));
         }
@@ -259,7 +273,10 @@ mod tests {
         let table = DeTable::parse(text).unwrap();
         let table = Table::new(table.span(), table.into_inner());
         let found = read::<Outer>(&table).unwrap_err();
-        found.into_iter().map(|problem| (text[problem.span].to_owned(), problem.message, problem.help)).collect()
+        found
+            .into_iter()
+            .map(|problem| (text[problem.span].to_owned(), problem.message, problem.help))
+            .collect()
     }
 
     #[test]

@@ -30,7 +30,9 @@ impl ErrorKind {
     /// The class a retry decision starts from.
     pub fn retry_class(self) -> RetryClass {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Overloaded | Self::Auth | Self::Closed => RetryClass::Sink,
+            Self::Unavailable | Self::Timeout | Self::Overloaded | Self::Auth | Self::Closed => {
+                RetryClass::Sink
+            }
             Self::Unroutable => RetryClass::Address,
             Self::TooLarge | Self::InvalidEvent => RetryClass::Never,
             Self::Unexpected => RetryClass::Event,

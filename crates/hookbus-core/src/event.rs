@@ -185,7 +185,8 @@ impl EventTime {
     pub(crate) fn from_rfc3339(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         // jiff also reads forms that RFC 3339 does not have, such as a missing colon or a zone annotation.
-        let shape = bytes.len() >= 20 && bytes.is_ascii() && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't');
+        let shape =
+            bytes.len() >= 20 && bytes.is_ascii() && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't');
         (shape && !text.contains('[')).then(|| text.parse().ok().map(Self)).flatten()
     }
 

@@ -131,10 +131,8 @@ impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
         }
         // The value itself is asked for: take its source text, then look inside it where needed.
         let raw = <&'a RawValue as serde::Deserialize>::deserialize(json)?.get();
-        let found = Found {
-            scalar: scalar(raw),
-            elements: if raw.starts_with('[') { count(raw) } else { None },
-        };
+        let found =
+            Found { scalar: scalar(raw), elements: if raw.starts_with('[') { count(raw) } else { None } };
         for slot in &node.slots {
             self.values.0[*slot] = found.clone();
         }
@@ -251,14 +249,26 @@ mod tests {
     fn finds_scalars_as_they_are_written() {
         let body = br#"{"n":12345678901234567890123,"f":1.50,"s":"a\u00e9\n","t":true,"z":null,"o":{"x":"1"},"e":""}"#;
         let found = read(body, &["/n", "/f", "/s", "/t", "/z", "/o", "/o/x", "/e", "/missing"]);
-        let expected =
-            [Some("12345678901234567890123"), Some("1.50"), Some("aé\n"), Some("true"), None, None, Some("1"), None, None];
+        let expected = [
+            Some("12345678901234567890123"),
+            Some("1.50"),
+            Some("aé\n"),
+            Some("true"),
+            None,
+            None,
+            Some("1"),
+            None,
+            None,
+        ];
         assert_eq!(found, expected.map(|value| value.map(str::to_owned)));
     }
 
     #[test]
     fn walks_arrays_and_the_root() {
-        assert_eq!(read(br#"[{"id":1},{"id":2}]"#, &["/0/id", "/1/id", "/2/id"]), [Some("1".into()), Some("2".into()), None]);
+        assert_eq!(
+            read(br#"[{"id":1},{"id":2}]"#, &["/0/id", "/1/id", "/2/id"]),
+            [Some("1".into()), Some("2".into()), None]
+        );
         assert_eq!(read(b"\"x\"", &[""]), [Some("x".into())]);
         let mut set = PointerSet::default();
         let root = set.add(&Pointer::parse("").unwrap());
@@ -274,7 +284,9 @@ mod tests {
 
     #[test]
     fn what_is_not_json_yields_nothing() {
-        for body in [&b"{\"a\":1} x"[..], b"{\"a\":1", b"", b"a=1", b"{\"a\":\"\xff\"}", b"{\"a\":1}{\"a\":2}"] {
+        for body in
+            [&b"{\"a\":1} x"[..], b"{\"a\":1", b"", b"a=1", b"{\"a\":\"\xff\"}", b"{\"a\":1}{\"a\":2}"]
+        {
             assert_eq!(read(body, &["/a"]), [None], "{body:?}");
         }
         let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();

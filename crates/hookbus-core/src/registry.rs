@@ -1,6 +1,6 @@
 //! Which types of sink there are, by the name a configuration gives as `type`.
 
-use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// What a sink's author writes; everything the registry needs is derived from it.
-#[diagnostic::on_unimplemented(message = "`{Self}` is not a sink plugin", note = "see `hookbus_core::SinkPlugin`")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a sink plugin",
+    note = "see `hookbus_core::SinkPlugin`"
+)]
 pub trait SinkPlugin: Send + Sync + 'static {
     /// The `type` in a configuration, such as `kafka`: also the crate's suffix and the feature's name.
     const TYPE: &'static str;
@@ -36,7 +39,10 @@ pub trait SinkPlugin: Send + Sync + 'static {
     }
 
     /// Opens the sink. Called once at start; an error of a retriable kind is tried again until the start gives up.
-    fn connect(config: Self::Config, context: SinkContext) -> impl Future<Output = Result<Box<dyn Sink>, SinkError>> + Send;
+    fn connect(
+        config: Self::Config,
+        context: SinkContext,
+    ) -> impl Future<Output = Result<Box<dyn Sink>, SinkError>> + Send;
 }
 
 /// A value that [`SinkPlugin::validate`] refuses.
@@ -54,12 +60,14 @@ pub struct Invalid {
 pub struct SinkContext {
     /// The name in `[sinks.NAME]`.
     pub name: Arc<str>,
+    /// The folder relative paths start from: the one the configuration file is in.
+    pub base: PathBuf,
 }
 
 impl SinkContext {
-    /// The context of a sink of this name.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.into() }
+    /// The context of a sink of this name, whose relative paths start from `base`.
+    pub fn new(name: &str, base: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), base: base.into() }
     }
 }
 
@@ -182,7 +190,8 @@ impl SinkRegistry {
             schema: || schemars::schema_for!(P::Config),
             read: Box::new(|table| {
                 let config: P::Config = config::read(table)?;
-                P::validate(&config).map_err(|invalid| vec![table.problem_at(invalid.key, invalid.message)])?;
+                P::validate(&config)
+                    .map_err(|invalid| vec![table.problem_at(invalid.key, invalid.message)])?;
                 Ok(Prepared(Box::new(move |context| Box::pin(P::connect(config, context)))))
             }),
         })
@@ -226,7 +235,11 @@ impl SinkRegistry {
         }
         let nearest = nearest(name, self.types.keys().copied());
         let nearest = nearest.and_then(|found| self.types.get_key_value(found)).map(|(name, _)| *name);
-        Err(RegistryError::Unknown { name: name.to_owned(), nearest, known: self.types.keys().copied().collect() })
+        Err(RegistryError::Unknown {
+            name: name.to_owned(),
+            nearest,
+            known: self.types.keys().copied().collect(),
+        })
     }
 
     /// All types, sorted by name.

@@ -45,7 +45,10 @@ impl FromStr for Duration {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        match [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")].iter().find(|(unit, _)| millis % unit == 0) {
+        match [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")]
+            .iter()
+            .find(|(unit, _)| millis % unit == 0)
+        {
             Some((unit, name)) => write!(f, "{}{name}", millis / unit),
             None => write!(f, "{millis}ms"),
         }
@@ -98,7 +101,10 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")].iter().find(|(unit, _)| self.0 % unit == 0) {
+        match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+            .iter()
+            .find(|(unit, _)| self.0 % unit == 0)
+        {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
         }
@@ -134,7 +140,11 @@ macro_rules! from_text {
 }
 
 from_text!(Duration, "a whole number and ms, s, m, h or d, such as \"250ms\"", "^[0-9]+ *(ms|s|m|h|d)$");
-from_text!(ByteSize, "a whole number and B, KiB, MiB, GiB, KB, MB or GB, such as \"64KiB\"", "^[0-9]+ *([KMG]i?)?B$");
+from_text!(
+    ByteSize,
+    "a whole number and B, KiB, MiB, GiB, KB, MB or GB, such as \"64KiB\"",
+    "^[0-9]+ *([KMG]i?)?B$"
+);
 
 #[cfg(test)]
 mod tests {

@@ -85,7 +85,11 @@ fn every_recorded_case_has_its_exact_reason() {
     let (mut also, mut providers) = (BTreeSet::new(), BTreeSet::new());
     for case in &cases {
         if Scheme::built_in(&case.provider).is_none() {
-            assert!(["twilio", "livekit", "adyen-standard"].contains(&case.provider.as_str()), "{}", case.provider);
+            assert!(
+                ["twilio", "livekit", "adyen-standard"].contains(&case.provider.as_str()),
+                "{}",
+                case.provider
+            );
             pending += 1;
             continue;
         }
@@ -101,7 +105,10 @@ fn every_recorded_case_has_its_exact_reason() {
             failed.push(format!("{}: expected {}, got {reason}", case.name, case.expect));
         }
     }
-    println!("{ran} cases of {} schemes ran, {pending} of schemes that need code are pending", providers.len());
+    println!(
+        "{ran} cases of {} schemes ran, {pending} of schemes that need code are pending",
+        providers.len()
+    );
     println!("settled by also_acceptable: {also:?}");
     assert!(failed.is_empty(), "{} of {ran} failed:\n{}", failed.len(), failed.join("\n"));
     assert_eq!((ran, pending, providers.len()), (220, 12, 37));

@@ -1,1 +1,17 @@
+#![doc = include_str!("../README.md")]
 
+mod accept;
+mod append;
+mod bridge;
+mod builder;
+mod cli;
+pub mod config;
+mod dead_letter;
+mod ingress;
+mod lane;
+pub mod sinks;
+
+pub use bridge::{Bridge, StartError, Summary};
+pub use builder::{Builder, Hookbus, RunError};
+pub use config::{Config, ConfigText};
+pub use hookbus_core as core;

@@ -66,7 +66,9 @@ impl TypeIndex {
                     continue;
                 }
                 seen.push(literal.as_u32());
-                for entry in self.filed[literal.as_usize()].iter().filter(|entry| entry.pattern.matches(&lower)) {
+                for entry in
+                    self.filed[literal.as_usize()].iter().filter(|entry| entry.pattern.matches(&lower))
+                {
                     if entry.pattern.excludes() { &mut excluded } else { &mut taken }.push(entry.route);
                 }
             }
@@ -89,7 +91,8 @@ fn file(entries: Vec<Entry>) -> (Vec<String>, Vec<Vec<Entry>>) {
     }
     let (mut literals, mut filed, mut places) = (Vec::new(), Vec::<Vec<Entry>>::new(), HashMap::new());
     for entry in entries {
-        let rarest = entry.pattern.literals().min_by_key(|literal| (shared[*literal], usize::MAX - literal.len()));
+        let rarest =
+            entry.pattern.literals().min_by_key(|literal| (shared[*literal], usize::MAX - literal.len()));
         let Some(literal) = rarest.map(str::to_owned) else { continue };
         let place = *places.entry(literal.clone()).or_insert_with(|| {
             literals.push(literal);
@@ -116,14 +119,19 @@ mod tests {
         let lower = event_type.to_ascii_lowercase();
         let takes = |types: &Vec<TypePattern>| {
             let (out, wanted): (Vec<_>, Vec<_>) = types.iter().partition(|pattern| pattern.excludes());
-            (wanted.is_empty() || wanted.iter().any(|p| p.matches(&lower))) && !out.iter().any(|p| p.matches(&lower))
+            (wanted.is_empty() || wanted.iter().any(|p| p.matches(&lower)))
+                && !out.iter().any(|p| p.matches(&lower))
         };
         routes.iter().enumerate().filter(|(_, types)| takes(types)).map(|(at, _)| at).collect()
     }
 
     fn check(routes: &[Vec<TypePattern>], event_type: &str) {
         let index = TypeIndex::new(routes.iter().enumerate().map(|(at, types)| (at, types.as_slice())));
-        assert_eq!(index.matching(event_type).to_vec(), oracle(routes, event_type), "{event_type} over {routes:?}");
+        assert_eq!(
+            index.matching(event_type).to_vec(),
+            oracle(routes, event_type),
+            "{event_type} over {routes:?}"
+        );
     }
 
     #[test]

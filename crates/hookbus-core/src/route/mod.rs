@@ -100,7 +100,10 @@ struct Compiled {
 enum CompiledTarget {
     /// No placeholder: rendered and checked once, shared by all events.
     Fixed(Destination),
-    Rendered { sink: usize, keys: Vec<(AddressKey, template::Compiled)> },
+    Rendered {
+        sink: usize,
+        keys: Vec<(AddressKey, template::Compiled)>,
+    },
 }
 
 impl Router {
@@ -110,11 +113,15 @@ impl Router {
     /// A fixed address that its sink type's rules refuse.
     pub fn new(sources: impl IntoIterator<Item = Arc<str>>, routes: &[Route]) -> Result<Self, Unaddressable> {
         let mut pointers = PointerSet::default();
-        let compiled = routes.iter().map(|route| Compiled::new(route, &mut pointers)).collect::<Result<_, _>>()?;
+        let compiled =
+            routes.iter().map(|route| Compiled::new(route, &mut pointers)).collect::<Result<_, _>>()?;
         let sources = sources.into_iter().map(|source| {
-            let listens = |route: &&(usize, &Route)| route.1.sources.is_empty() || route.1.sources.contains(&source);
+            let listens =
+                |route: &&(usize, &Route)| route.1.sources.is_empty() || route.1.sources.contains(&source);
             let numbered: Vec<_> = routes.iter().enumerate().collect();
-            let index = TypeIndex::new(numbered.iter().filter(listens).map(|(at, route)| (*at, route.types.as_slice())));
+            let index = TypeIndex::new(
+                numbered.iter().filter(listens).map(|(at, route)| (*at, route.types.as_slice())),
+            );
             (Arc::clone(&source), index)
         });
         Ok(Self { sources: sources.collect(), routes: compiled, pointers })
@@ -123,7 +130,9 @@ impl Router {
     /// Decides where an event goes.
     pub fn route(&self, event: &VerifiedEvent) -> Decision {
         let mut decision = Decision::default();
-        let Some((_, index)) = self.sources.iter().find(|(name, _)| **name == *event.source()) else { return decision };
+        let Some((_, index)) = self.sources.iter().find(|(name, _)| **name == *event.source()) else {
+            return decision;
+        };
         let matching = index.matching(event.event_type());
         // The body is read for templates only where a matching route asks for it, and then once.
         let mut values = None;
@@ -174,7 +183,12 @@ impl Compiled {
             let mut parts = Vec::new();
             for (key, template) in &target.address {
                 let value = template.text();
-                let refused = |why| Unaddressable { sink: target.sink, route: Arc::clone(&route.name), key: key.name(), why };
+                let refused = |why| Unaddressable {
+                    sink: target.sink,
+                    route: Arc::clone(&route.name),
+                    key: key.name(),
+                    why,
+                };
                 key.check(value).map_err(refused)?;
                 parts.push((key.name(), value.into()));
             }
@@ -197,7 +211,9 @@ fn render(
                 parts.push((key.name(), value.into()));
             }
             Err(_) if !key.is_required() => {}
-            Err(missing) => return Err((key.name(), format!("needs {missing}, which the event does not have"))),
+            Err(missing) => {
+                return Err((key.name(), format!("needs {missing}, which the event does not have")));
+            }
         }
     }
     Ok(Address::new(parts))

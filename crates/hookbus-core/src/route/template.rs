@@ -36,7 +36,9 @@ pub enum BadTemplate {
     #[error("a brace has no partner; a literal brace cannot be written")]
     Brace,
     /// A placeholder that does not exist.
-    #[error("there is no placeholder `{{{0}}}`; there are {{source}}, {{type}}, {{id}}, {{subject}} and {{body:/json/pointer}}")]
+    #[error(
+        "there is no placeholder `{{{0}}}`; there are {{source}}, {{type}}, {{id}}, {{subject}} and {{body:/json/pointer}}"
+    )]
     Unknown(String),
     /// A pointer that is none.
     #[error("`{0}`: {1}")]
@@ -73,8 +75,10 @@ impl FromStr for Template {
                 "id" => Part::Id,
                 "subject" => Part::Subject,
                 _ => {
-                    let pointer = name.strip_prefix("body:").ok_or_else(|| BadTemplate::Unknown(name.to_owned()))?;
-                    let parsed = Pointer::parse(pointer).map_err(|why| BadTemplate::Pointer(pointer.to_owned(), why))?;
+                    let pointer =
+                        name.strip_prefix("body:").ok_or_else(|| BadTemplate::Unknown(name.to_owned()))?;
+                    let parsed = Pointer::parse(pointer)
+                        .map_err(|why| BadTemplate::Pointer(pointer.to_owned(), why))?;
                     Part::Body(parsed, pointer.into())
                 }
             });

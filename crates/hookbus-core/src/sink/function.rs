@@ -44,7 +44,10 @@ where
     async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
         for (at, envelope) in batch.iter().enumerate() {
             // What is cut here stays an open slot: the function may have done its work.
-            let Ok(result) = tokio::time::timeout_at(deadline, (self.function)(envelope.clone())).await else { return };
+            let Ok(result) = tokio::time::timeout_at(deadline, (self.function)(envelope.clone())).await
+            else {
+                return;
+            };
             report.set(
                 at,
                 match result {

@@ -46,7 +46,11 @@ impl Report {
 }
 
 fn unknown() -> Outcome {
-    Outcome::maybe_delivered(SinkError::new(ErrorKind::Timeout, "publish", "no confirmation before the deadline"))
+    Outcome::maybe_delivered(SinkError::new(
+        ErrorKind::Timeout,
+        "publish",
+        "no confirmation before the deadline",
+    ))
 }
 
 #[cfg(test)]

@@ -81,7 +81,8 @@ impl<'a> Claim<'a> {
         // Every key is tried, also after one has matched, so that the time taken does not tell which it was.
         let mut authentic = false;
         for (index, key) in &self.verifier.keys {
-            let mine = |candidate: &&Candidate| !knobs.sig.pairwise || usize::from(candidate.header) == *index;
+            let mine =
+                |candidate: &&Candidate| !knobs.sig.pairwise || usize::from(candidate.header) == *index;
             authentic |= key.accepts(self.candidates.iter().filter(mine), knobs.signed.pieces(values));
         }
         if authentic { Ok(()) } else { Err(Refusal::SignatureMismatch) }
@@ -165,12 +166,15 @@ impl Reading<'_, '_, '_> {
         let knobs = self.claim.knobs();
         let proves_body = knobs.alg != Algorithm::Equality;
         match place {
-            Place::Json(slot) => {
-                self.values.get(*slot).map(|text| Attribute { text: text.into(), signed: proves_body, digest: false })
-            }
+            Place::Json(slot) => self.values.get(*slot).map(|text| Attribute {
+                text: text.into(),
+                signed: proves_body,
+                digest: false,
+            }),
             Place::Header(name) => {
                 let text = self.claim.head.headers.get(name)?.to_str().ok()?.trim();
-                let signed = proves_body && knobs.signed.has(&Part::Id) && knobs.id.headers().any(|id| id == name);
+                let signed =
+                    proves_body && knobs.signed.has(&Part::Id) && knobs.id.headers().any(|id| id == name);
                 (!text.is_empty()).then(|| Attribute { text: text.into(), signed, digest: false })
             }
             Place::Sha256 => {

@@ -42,7 +42,9 @@ mod tests {
     fn numbers_are_digits_only() {
         assert_eq!(read(TimeUnit::S, "1768219881").unwrap().unix_seconds(), 1_768_219_881);
         assert_eq!(read(TimeUnit::Ms, "1768219881999").unwrap().unix_seconds(), 1_768_219_881);
-        for text in ["", "+1768219881", "-1", "1768219881.5", " 1", "1768219881 ", "yesterday", "9999999999999999"] {
+        for text in
+            ["", "+1768219881", "-1", "1768219881.5", " 1", "1768219881 ", "yesterday", "9999999999999999"]
+        {
             assert!(read(TimeUnit::S, text).is_none(), "{text:?}");
         }
     }
@@ -53,7 +55,14 @@ mod tests {
         assert_eq!(time.to_string(), "2026-01-12T12:12:28Z");
         let time = read(TimeUnit::Rfc3339, "2026-01-12T18:40:12.268041371Z").unwrap();
         assert_eq!(time.to_string(), "2026-01-12T18:40:12.268041371Z");
-        for text in ["2026-01-12", "2026-01-12 18:40:12Z", "2026-01-12T18:40:12", "20260112T184012Z", "x", "é".repeat(20).as_str()] {
+        for text in [
+            "2026-01-12",
+            "2026-01-12 18:40:12Z",
+            "2026-01-12T18:40:12",
+            "20260112T184012Z",
+            "x",
+            "é".repeat(20).as_str(),
+        ] {
             assert!(read(TimeUnit::Rfc3339, text).is_none(), "{text:?}");
         }
     }

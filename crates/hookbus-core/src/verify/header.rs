@@ -85,7 +85,13 @@ struct Items<'a> {
 
 impl<'a> Items<'a> {
     /// Splits one header's value. Values are split at the *first* separator, because base64 ends in `=`.
-    fn split(&mut self, rule: &SignatureRule, header: usize, value: &'a [u8], field: Option<&str>) -> Result<(), Refusal> {
+    fn split(
+        &mut self,
+        rule: &SignatureRule,
+        header: usize,
+        value: &'a [u8],
+        field: Option<&str>,
+    ) -> Result<(), Refusal> {
         let Some(separator) = rule.kv_sep else {
             for item in items(rule, value).filter(|item| !item.is_empty()) {
                 self.push(header, item)?;

@@ -38,9 +38,9 @@ pub(super) fn decode(rule: &KeyRule, secret: &Secret) -> Result<Zeroizing<Vec<u8
     }
     let bytes = match rule.decode {
         KeyText::Utf8 => text.to_vec(),
-        KeyText::Base64 => {
-            STANDARD.decode(text).map_err(|_| "it is not canonical base64 (standard alphabet, with padding)")?
-        }
+        KeyText::Base64 => STANDARD
+            .decode(text)
+            .map_err(|_| "it is not canonical base64 (standard alphabet, with padding)")?,
         KeyText::Hex => hex(text, true).ok_or("it is not an even number of hexadecimal digits")?,
     };
     Ok(Zeroizing::new(bytes))
@@ -109,12 +109,14 @@ impl Key {
             Self::Token(digest) => any_equal(candidates, digest),
             Self::Ed25519(key) => {
                 let message = concat(pieces);
-                candidates.filter_map(|candidate| ed25519_dalek::Signature::from_slice(candidate.bytes()).ok())
+                candidates
+                    .filter_map(|candidate| ed25519_dalek::Signature::from_slice(candidate.bytes()).ok())
                     .any(|signature| key.verify_strict(&message, &signature).is_ok())
             }
             Self::P256(key) => {
                 let message = concat(pieces);
-                candidates.filter_map(|candidate| p256::ecdsa::Signature::from_der(candidate.bytes()).ok())
+                candidates
+                    .filter_map(|candidate| p256::ecdsa::Signature::from_der(candidate.bytes()).ok())
                     .any(|signature| key.verify(&message, &signature).is_ok())
             }
         }

@@ -28,7 +28,8 @@ impl FromStr for Locator {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("header", name)) => {
-                let name = HeaderName::from_str(name).map_err(|_| format!("`{name}` is not a header name"))?;
+                let name =
+                    HeaderName::from_str(name).map_err(|_| format!("`{name}` is not a header name"))?;
                 Ok(Self::Header(name))
             }
             Some(("field", tag)) if !tag.is_empty() => Ok(Self::Field(tag.into())),

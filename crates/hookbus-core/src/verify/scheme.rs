@@ -191,7 +191,8 @@ pub(crate) struct Header(pub(crate) HeaderName);
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(input)?;
-        let name = text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a header name")))?;
+        let name =
+            text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a header name")))?;
         Ok(Self(name))
     }
 }
@@ -283,10 +284,22 @@ impl Scheme {
             (sig.headers.len() > 8, "`sig.headers` names more than 8 headers"),
             (sig.pairwise && sig.headers.len() < 2, "`sig.pairwise` needs two headers or more"),
             (sig.tags.is_empty() != sig.kv_sep.is_none(), "`sig.tags` and `sig.kv-sep` go together"),
-            (sig.item_sep.is_some() && sig.item_sep == sig.kv_sep, "`sig.item-sep` and `sig.kv-sep` must differ"),
-            (equality != (sig.encoding == Encoding::Raw), "`sig.encoding = \"raw\"` goes with `alg = \"equality\"`"),
-            (equality != signed.0.is_empty(), "`signed` is empty for `alg = \"equality\"` and for nothing else"),
-            (!equality && !signed.has(&Part::Body), "`signed` leaves out {body}, so the body would be unproved"),
+            (
+                sig.item_sep.is_some() && sig.item_sep == sig.kv_sep,
+                "`sig.item-sep` and `sig.kv-sep` must differ",
+            ),
+            (
+                equality != (sig.encoding == Encoding::Raw),
+                "`sig.encoding = \"raw\"` goes with `alg = \"equality\"`",
+            ),
+            (
+                equality != signed.0.is_empty(),
+                "`signed` is empty for `alg = \"equality\"` and for nothing else",
+            ),
+            (
+                !equality && !signed.has(&Part::Body),
+                "`signed` leaves out {body}, so the body would be unproved",
+            ),
             (signed.has(&Part::Ts) && ts.is_none(), "`signed` uses {ts}, but `ts` is not given"),
             (
                 signed.has(&Part::Id) && !matches!(id.0.as_slice(), [Locator::Header(_)]),
@@ -305,7 +318,9 @@ impl Scheme {
                 Locator::Field(_) if sig.kv_sep.is_none() || sig.item_sep.is_none() => {
                     return Err("`ts.from = \"field:..\"` needs `sig.item-sep` and `sig.kv-sep`".into());
                 }
-                Locator::Sha256 | Locator::Const(_) => return Err("`ts.from` must be a header, field or json place".into()),
+                Locator::Sha256 | Locator::Const(_) => {
+                    return Err("`ts.from` must be a header, field or json place".into());
+                }
                 _ => {}
             }
         }
@@ -344,14 +359,26 @@ mod tests {
         for (wrong, says) in [
             ("alg='hmac-sha256'\nsig={headers=[],encoding='hex'}\nsigned='{body}'", "no header"),
             ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{ts}'", "{body}"),
-            ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{ts}{body}'", "`ts` is not given"),
+            (
+                "alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{ts}{body}'",
+                "`ts` is not given",
+            ),
             ("alg='hmac-sha256'\nsig={headers=['a'],encoding='raw'}\nsigned='{body}'", "equality"),
             ("alg='equality'\nsig={headers=['a'],encoding='raw'}\nsigned='{body}'", "empty"),
-            ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{id}{body}'\nid='json:/id'", "one header"),
-            ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex',tags=['v1']}\nsigned='{body}'", "go together"),
+            (
+                "alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{id}{body}'\nid='json:/id'",
+                "one header",
+            ),
+            (
+                "alg='hmac-sha256'\nsig={headers=['a'],encoding='hex',tags=['v1']}\nsigned='{body}'",
+                "go together",
+            ),
             ("alg='hmac-sha256'\nsig={headers=['a b'],encoding='hex'}\nsigned='{body}'", "not a header name"),
             ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{bdy}'", "cannot be signed"),
-            ("alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{body}'\nid='/id'", "names no place"),
+            (
+                "alg='hmac-sha256'\nsig={headers=['a'],encoding='hex'}\nsigned='{body}'\nid='/id'",
+                "names no place",
+            ),
         ] {
             let error = toml::from_str::<Scheme>(wrong).unwrap_err().to_string();
             assert!(error.contains(says), "{wrong}: {error}");

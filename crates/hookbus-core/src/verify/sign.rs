@@ -103,7 +103,11 @@ impl Scheme {
         };
         let tagged = knobs.sig.tags.first().map(|tag| (tag.as_str(), text.as_str()));
         let kv = knobs.sig.kv_sep.map_or('=', |separator| separator.0);
-        let items = field.into_iter().chain(tagged).map(|(tag, value)| format!("{tag}{kv}{value}")).collect::<Vec<_>>();
+        let items = field
+            .into_iter()
+            .chain(tagged)
+            .map(|(tag, value)| format!("{tag}{kv}{value}"))
+            .collect::<Vec<_>>();
         let separator = knobs.sig.item_sep.map(|separator| separator.0.to_string()).unwrap_or_default();
         let value = if items.is_empty() { text } else { items.join(&separator) };
         put(&knobs.sig.headers[0].0, &value, "the signature")?;

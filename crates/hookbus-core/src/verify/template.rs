@@ -56,7 +56,8 @@ impl SignedTemplate {
                 rest = &rest[literal..];
                 continue;
             }
-            let end = rest.find('}').ok_or_else(|| format!("`{rest}` opens a brace and does not close it"))?;
+            let end =
+                rest.find('}').ok_or_else(|| format!("`{rest}` opens a brace and does not close it"))?;
             parts.push(match &rest[..=end] {
                 "{body}" => Part::Body,
                 "{ts}" => Part::Ts,
@@ -64,7 +65,9 @@ impl SignedTemplate {
                 "{url}" => Part::Url,
                 "{method}" => Part::Method,
                 other => {
-                    return Err(format!("`{other}` cannot be signed; use {{body}}, {{ts}}, {{id}}, {{url}} or {{method}}"));
+                    return Err(format!(
+                        "`{other}` cannot be signed; use {{body}}, {{ts}}, {{id}}, {{url}} or {{method}}"
+                    ));
                 }
             });
             rest = &rest[end + 1..];

@@ -77,7 +77,12 @@ pub struct UnusableSecret {
 
 impl Verifier {
     /// Makes the keys ready. The second value lists the secrets that cannot be used; the others still count.
-    pub fn new(source: &str, scheme: Arc<Scheme>, public_url: Option<String>, secrets: &[Secret]) -> (Self, Vec<UnusableSecret>) {
+    pub fn new(
+        source: &str,
+        scheme: Arc<Scheme>,
+        public_url: Option<String>,
+        secrets: &[Secret],
+    ) -> (Self, Vec<UnusableSecret>) {
         let (mut keys, mut unusable) = (Vec::new(), Vec::new());
         for (index, secret) in secrets.iter().enumerate() {
             match Key::new(scheme.knobs.alg, &scheme.knobs.key, secret) {
@@ -131,7 +136,9 @@ impl Verifier {
             _ => None,
         });
         let ts_header = match knobs.ts.as_ref().map(|ts| &ts.from) {
-            Some(Locator::Header(name)) => Some(header::unique(head.headers, name)?.ok_or(Refusal::MissingHeader)?),
+            Some(Locator::Header(name)) => {
+                Some(header::unique(head.headers, name)?.ok_or(Refusal::MissingHeader)?)
+            }
             _ => None,
         };
         let id = match knobs.id.0.first() {
@@ -159,7 +166,10 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("source", &self.source).field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("source", &self.source)
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -195,7 +205,8 @@ impl Places {
             };
             locators.0.iter().filter_map(place).collect()
         };
-        let (id, event_type, subject) = (compile(&knobs.id), compile(&knobs.event_type), compile(&knobs.subject));
+        let (id, event_type, subject) =
+            (compile(&knobs.id), compile(&knobs.event_type), compile(&knobs.subject));
         let time = knobs.time.as_ref().map(|time| compile(&time.from)).unwrap_or_default();
         let ts = knobs.ts.as_ref().and_then(|ts| match &ts.from {
             Locator::Json(pointer) => Some(pointers.add(pointer)),

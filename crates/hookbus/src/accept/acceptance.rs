@@ -1,0 +1,248 @@
+//! One event on its way to its destinations, and who waits for it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hookbus_core::{ErrorKind, SinkError, route::Destination};
+use smallvec::SmallVec;
+use tokio::{sync::Notify, time::Instant};
+
+/// The progress of one event at each of its destinations.
+pub(super) struct Acceptance {
+    destinations: SmallVec<[Destination; 2]>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    slots: SmallVec<[Slot; 2]>,
+    /// The request waits no longer: nothing more is sent for it.
+    withdrawn: bool,
+}
+
+/// How far the event is at one destination.
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    /// Not sent; with the error of the last try.
+    Queued(Option<SinkError>),
+    /// Sent, and no answer yet; with the error of the try before.
+    InFlight(Option<SinkError>),
+    /// The destination took responsibility.
+    Delivered,
+    /// It will never take the event.
+    Rejected { error: SinkError, tries: u32 },
+    /// It does not have the event, or nobody knows; a re-delivery shall go there after so long.
+    Missing { error: SinkError, after: Duration },
+}
+
+impl Slot {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Queued(_) | Self::InFlight(_))
+    }
+}
+
+impl Acceptance {
+    /// An event for these destinations; those of `delivered` have it already.
+    pub(super) fn new(destinations: SmallVec<[Destination; 2]>, delivered: impl Fn(&Destination) -> bool) -> Self {
+        let slot = |destination| if delivered(destination) { Slot::Delivered } else { Slot::Queued(None) };
+        let slots = destinations.iter().map(slot).collect();
+        let state = Mutex::new(State { slots, withdrawn: false });
+        Self { destinations, state, changed: Notify::new() }
+    }
+
+    pub(super) fn destination(&self, at: usize) -> &Destination {
+        &self.destinations[at]
+    }
+
+    /// Each destination with how far the event is there.
+    pub(super) fn slots(&self) -> Vec<(Destination, Slot)> {
+        self.destinations.iter().cloned().zip(self.lock().slots.iter().cloned()).collect()
+    }
+
+    /// The destinations that have the event.
+    pub(super) fn delivered(&self) -> impl Iterator<Item = &Destination> {
+        let state = self.lock();
+        let at: SmallVec<[usize; 4]> =
+            state.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Delivered)).map(|(at, _)| at).collect();
+        at.into_iter().map(|at| &self.destinations[at])
+    }
+
+    /// Waits until every destination has said its word, or the deadline.
+    pub(super) async fn resolved(&self, deadline: Instant) {
+        self.wait(deadline, |slot| !slot.is_open()).await;
+    }
+
+    /// Waits until nothing is queued or in flight any more; not, where the deadline comes first.
+    pub(super) async fn settled(&self, deadline: Instant) -> bool {
+        self.wait(deadline, |slot| !slot.is_open()).await
+    }
+
+    /// Whether every destination has the event.
+    pub(super) fn all_delivered(&self) -> bool {
+        self.lock().slots.iter().all(|slot| matches!(slot, Slot::Delivered))
+    }
+
+    /// Whether nothing is queued or in flight.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().slots.iter().all(|slot| !slot.is_open())
+    }
+
+    async fn wait(&self, deadline: Instant, done: impl Fn(&Slot) -> bool) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Listen before looking, so that no change falls between.
+            changed.as_mut().enable();
+            if self.lock().slots.iter().all(&done) {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Withdraws what is not sent when the guard is dropped: at the end of the wait, or with the request itself.
+    pub(super) fn withdraw_on_drop(self: &Arc<Self>) -> Withdrawal {
+        Withdrawal(Arc::clone(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, at: usize, change: impl FnOnce(&mut Slot)) {
+        let all_said = {
+            let mut state = self.lock();
+            change(&mut state.slots[at]);
+            state.slots.iter().all(|slot| !slot.is_open())
+        };
+        if all_said {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Acceptance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lock().slots.iter()).finish()
+    }
+}
+
+/// See [`Acceptance::withdraw_on_drop`].
+pub(super) struct Withdrawal(Arc<Acceptance>);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.withdrawn = true;
+        for slot in &mut state.slots {
+            if let Slot::Queued(error) = slot {
+                let late = || SinkError::new(ErrorKind::Timeout, "queue", "not sent within `ack-timeout`");
+                *slot = Slot::Missing { error: error.take().unwrap_or_else(late), after: Duration::from_secs(1) };
+            }
+        }
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// By this a lane tells what became of an event at one destination.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    acceptance: Arc<Acceptance>,
+    at: usize,
+}
+
+impl Ticket {
+    pub(super) fn new(acceptance: &Arc<Acceptance>, at: usize) -> Self {
+        Self { acceptance: Arc::clone(acceptance), at }
+    }
+
+    /// Marks the event as sent. Not, where its request withdrew it: then it must not be sent.
+    pub(crate) fn send(&self) -> bool {
+        let mut state = self.acceptance.lock();
+        match &mut state.slots[self.at] {
+            Slot::Queued(error) => {
+                let error = error.take();
+                state.slots[self.at] = Slot::InFlight(error);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its request waits no longer.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        !self.acceptance.lock().slots[self.at].is_open()
+    }
+
+    /// The destination took responsibility.
+    pub(crate) fn delivered(&self) {
+        self.acceptance.update(self.at, |slot| *slot = Slot::Delivered);
+    }
+
+    /// The destination will never take the event.
+    pub(crate) fn rejected(&self, error: SinkError, tries: u32) {
+        self.acceptance.update(self.at, |slot| *slot = Slot::Rejected { error, tries });
+    }
+
+    /// The event will not be sent; a re-delivery may be, after so long.
+    pub(crate) fn missing(&self, error: SinkError, after: Duration) {
+        self.acceptance.update(self.at, |slot| *slot = Slot::Missing { error, after });
+    }
+
+    /// The event goes back into the queue. Not, where its request waits no longer: then it is missing.
+    pub(crate) fn again(&self, error: SinkError) -> bool {
+        let withdrawn = self.acceptance.lock().withdrawn;
+        if withdrawn {
+            self.missing(error, Duration::from_secs(1));
+        } else {
+            self.acceptance.update(self.at, |slot| *slot = Slot::Queued(Some(error)));
+        }
+        !withdrawn
+    }
+
+    /// A ticket nobody waits for, with the view on what becomes of it.
+    #[cfg(test)]
+    pub(crate) fn for_test(address: hookbus_core::Address) -> (Self, TestTicket) {
+        let destinations = smallvec::smallvec![Destination { sink: 0, address }];
+        let acceptance = Arc::new(Acceptance::new(destinations, |_| false));
+        (Self { acceptance: Arc::clone(&acceptance), at: 0 }, TestTicket(acceptance))
+    }
+}
+
+/// The waiting side of a [`Ticket`] in tests of lanes.
+#[cfg(test)]
+pub(crate) struct TestTicket(Arc<Acceptance>);
+
+#[cfg(test)]
+impl TestTicket {
+    /// What became of it, in a word, once it is known.
+    pub(crate) async fn word(&self) -> &'static str {
+        let far = Instant::now() + Duration::from_secs(3600);
+        if !self.0.settled(far).await {
+            return "open";
+        }
+        self.now()
+    }
+
+    /// What is known of it now.
+    pub(crate) fn now(&self) -> &'static str {
+        match self.0.slots().remove(0).1 {
+            Slot::Queued(_) => "queued",
+            Slot::InFlight(_) => "in flight",
+            Slot::Delivered => "delivered",
+            Slot::Rejected { .. } => "rejected",
+            Slot::Missing { .. } => "missing",
+        }
+    }
+
+    /// The request waits no longer.
+    pub(crate) fn withdraw(&self) {
+        drop(self.0.withdraw_on_drop());
+    }
+}

@@ -1,0 +1,75 @@
+//! `hookbus serve`.
+
+use std::{process::ExitCode, time::Duration};
+
+use hookbus_core::SinkRegistry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{CUT, Global, INTERRUPTED, Outcome, note, runtime};
+use crate::{
+    Bridge,
+    config::{Config, ConfigText},
+};
+
+pub(super) fn run(global: &Global, registry: &SinkRegistry) -> Outcome {
+    let (config, warnings) = Config::parse(&ConfigText::read(&global.config)?, registry)?;
+    if !warnings.is_empty() {
+        note(&warnings);
+    }
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(config));
+    // What still runs then has had its time; a blocked write must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+async fn serve(config: Config) -> Outcome {
+    let mut signals = Signals { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let awaiting: Vec<_> =
+        config.sources.iter().filter(|source| source.secrets.is_empty()).map(|source| source.name.to_string()).collect();
+    let (sources, sinks) = (config.sources.len(), config.sinks.len());
+    let bridge = Bridge::start(config).await?;
+    tracing::info!(address = %bridge.address(), sources, sinks, "listening");
+    for source in awaiting {
+        tracing::warn!(source, "awaiting-secret: the provider's test of the URL is answered, events get 503");
+    }
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = bridge.serve(async {
+        let _ = stopped.await;
+    });
+    tokio::pin!(serving);
+    let summary = tokio::select! {
+        summary = &mut serving => summary,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping: requests in progress are answered, a second signal ends at once");
+            let _ = stop.send(());
+            tokio::select! {
+                summary = &mut serving => summary,
+                name = signals.next() => {
+                    tracing::warn!(signal = name, "stopped at once; requests in progress were cut");
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+            }
+        }
+    };
+    if summary.connections_cut > 0 {
+        tracing::warn!(connections_cut = summary.connections_cut, "stopped; some connections took longer than the grace period");
+        return Ok(ExitCode::from(CUT));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

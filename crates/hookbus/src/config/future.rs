@@ -1,0 +1,54 @@
+//! Keys that the format has and this version does not act on: an error each, never ignored in silence.
+
+use hookbus_core::config::{Problem, Table};
+
+/// A table of the format.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Top,
+    Server,
+    Source,
+    Sink,
+    Route,
+    Target,
+}
+
+/// The keys per table, and what to do without them.
+fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
+    match place {
+        Place::Top => &[
+            ("journal", "leave the section out: events are confirmed by their sinks before the answer"),
+            ("admin", "leave the section out"),
+        ],
+        Place::Server => &[
+            ("tls", "leave it out, and end TLS in a proxy before hookbus"),
+            ("trusted-proxies", "leave it out: forwarding headers are never believed"),
+        ],
+        Place::Source => &[
+            ("redact", "leave it out; bodies are forwarded as they came"),
+            ("respond", "leave it out; accepted events are answered 200 with JSON"),
+            ("rate-limit", "leave it out"),
+            ("max-event-age", "leave it out; the scheme's own window applies"),
+        ],
+        Place::Sink => &[
+            ("max-pending", "leave it out; nothing is pending longer than `ack-timeout`"),
+            ("when-full", "leave it out; a full lane answers 503"),
+            ("dead-letter", "leave it out; dead letters go to the folder of `[dead-letters]`"),
+            ("required", "leave it out; every sink is required at start"),
+        ],
+        Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],
+        Place::Target => &[
+            ("format", "leave it out; the embedded sinks write structured CloudEvents"),
+            ("redact", "leave it out; bodies are forwarded as they came"),
+        ],
+    }
+}
+
+/// Takes such keys out of a table and reports each.
+pub(super) fn refuse(place: Place, table: &mut Table<'_>, problems: &mut Vec<Problem>) {
+    for (key, instead) in keys(place) {
+        if let Some((span, _)) = table.take(key) {
+            problems.push(Problem::new(span, format!("`{key}` is not available in this version")).help(*instead));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! From a file to a [`Config`], or to all that is wrong with it.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hookbus_core::{
+    SinkRegistry,
+    config::{self, Problem, Table},
+    registry::SinkType,
+    route::Route,
+    units::Duration,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Config, ConfigError, DeadLetters, Document, Server, SinkConfig, SourceConfig,
+    diagnostic::{Mistakes, Severity},
+    future::{self, Place},
+    route::{self, Names},
+};
+
+/// The default of a sink's `publish-timeout`.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The text of a configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct ConfigText {
+    text: String,
+    path: PathBuf,
+    base: PathBuf,
+}
+
+impl ConfigText {
+    /// A text that stands in no file; relative paths in it start from the current folder.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), path: "hookbus.toml".into(), base: ".".into() }
+    }
+
+    /// Reads a file; relative paths in it start from its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Self { text, path: path.to_owned(), base: base.to_owned() })
+    }
+}
+
+impl Config {
+    /// Checks a configuration. The second value holds what deserves a warning.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] with every mistake in it.
+    pub fn parse(config: &ConfigText, registry: &SinkRegistry) -> Result<(Self, Mistakes), ConfigError> {
+        let ConfigText { text, path, base } = config;
+        let (root, syntax) = DeTable::parse_recoverable(text);
+        let document = Document::new(path, text, &secret_places(text, root.get_ref(), !syntax.is_empty()));
+        let mistakes = |problems, level| Mistakes { document: document.clone(), problems, level };
+        if !syntax.is_empty() {
+            let problems = syntax.iter().map(|error| Problem::new(error.span().unwrap_or(0..0), error.message())).collect();
+            return Err(mistakes(problems, Severity::Error).into());
+        }
+        let mut reading = Reading { registry, problems: Vec::new(), warnings: Vec::new() };
+        let config = reading.config(Table::new(root.span(), root.into_inner()), base);
+        let Reading { mut problems, mut warnings, .. } = reading;
+        problems.sort_by_key(|problem| problem.span.start);
+        warnings.sort_by_key(|warning| warning.span.start);
+        match config {
+            Some(config) if problems.is_empty() => Ok((config, mistakes(warnings, Severity::Warning))),
+            _ => Err(mistakes(problems, Severity::Error).into()),
+        }
+    }
+}
+
+/// Texts that may be secrets written where they do not belong, to be masked when a line is shown.
+fn secret_places(text: &str, root: &DeTable<'_>, broken: bool) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    if broken {
+        // The tables cannot be trusted then: mask all that stands behind the name of such a key.
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let key = ["secret", "password", "token"].iter().filter_map(|word| line.find(word)).min();
+            if let Some(equals) = key.and_then(|key| line[key..].find('=').map(|at| key + at + 1)) {
+                places.push(start + equals..start + line.trim_end().len().max(equals));
+            }
+            start += line.len();
+        }
+        return places;
+    }
+    let sources = root.get("sources").and_then(|sources| sources.get_ref().as_table());
+    for source in sources.into_iter().flat_map(|sources| sources.values()) {
+        let Some(secrets) = source.get_ref().as_table().and_then(|table| table.get("secrets")) else { continue };
+        match secrets.get_ref() {
+            DeValue::Array(each) => places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span)),
+            DeValue::String(_) => places.push(secrets.span()),
+            _ => {}
+        }
+    }
+    places
+}
+
+struct Reading<'r> {
+    registry: &'r SinkRegistry,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'r> Reading<'r> {
+    fn config(&mut self, mut root: Table<'_>, base: &Path) -> Option<Config> {
+        future::refuse(Place::Top, &mut root, &mut self.problems);
+        let server = self.server(&mut root);
+        let dead_letters = self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
+        let sources = self.sources(&mut root);
+        let sinks = self.sinks(&mut root);
+        let routes = self.routes(&mut root, &sources, &sinks);
+        const SECTIONS: [&str; 6] = ["server", "dead-letters", "sources", "sinks", "routes", "admin"];
+        let unknown = root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS[..5].iter().copied()));
+        self.problems.extend(unknown);
+        let dead_letters = dead_letters.unwrap_or_else(|| Some(DeadLetters::default()))?;
+        Some(Config {
+            base: base.to_owned(),
+            server: server?,
+            dead_letters: DeadLetters { dir: base.join(dead_letters.dir), ..dead_letters },
+            sources: sources.into_iter().map(|(_, _, source)| source).collect::<Option<_>>()?,
+            sinks: sinks.into_iter().map(|sink| sink.config).collect::<Option<_>>()?,
+            routes: routes?,
+        })
+    }
+
+    fn server(&mut self, root: &mut Table<'_>) -> Option<Server> {
+        let Some(mut table) = self.section(root, "server") else { return Some(Server::default()) };
+        future::refuse(Place::Server, &mut table, &mut self.problems);
+        let server: Server = self.read(&table)?;
+        let limits = &server.limits;
+        let headers = limits.headers.get();
+        let mut wrong = |message: String| self.problems.push(table.problem_at("limits", message));
+        if !(8 << 10..=256 << 10).contains(&headers) {
+            wrong(format!("`limits.headers` is {}; it must lie between 8KiB and 256KiB", limits.headers));
+        }
+        if limits.body.get() > limits.in_flight.get() / 8 {
+            wrong(format!(
+                "`limits.body` ({}) is more than an eighth of `limits.in-flight` ({}), so one source could not send it",
+                limits.body, limits.in_flight
+            ));
+        }
+        Some(server)
+    }
+
+    fn sources(&mut self, root: &mut Table<'_>) -> Vec<(Range<usize>, Arc<str>, Option<SourceConfig>)> {
+        let mut sources = Vec::new();
+        for (span, name, table) in self.named(root, "sources") {
+            let source = self.collect(SourceConfig::read(&name, table));
+            if let Some(source) = source.as_ref().filter(|source| source.secrets.is_empty()) {
+                let message = format!("source `{}` has no secret yet: every event gets 503", source.name);
+                self.warnings.push(Problem::new(span.clone(), message).help("the provider's test of the URL is answered"));
+            }
+            sources.push((span, name, source));
+        }
+        sources
+    }
+
+    fn sinks(&mut self, root: &mut Table<'_>) -> Vec<ReadSink<'r>> {
+        self.named(root, "sinks").into_iter().map(|(_, name, table)| self.sink(name, table)).collect()
+    }
+
+    fn sink(&mut self, name: Arc<str>, mut table: Table<'_>) -> ReadSink<'r> {
+        future::refuse(Place::Sink, &mut table, &mut self.problems);
+        let unknown = |name| ReadSink { name, sink_type: None, config: None };
+        let Some((_, sink_type)) = table.take("type") else {
+            let known = config::quoted(self.registry.iter().map(SinkType::name));
+            self.problems.push(Problem::new(table.span(), "a sink needs `type`").help(format!("there are {known}")));
+            return unknown(name);
+        };
+        let Some(text) = sink_type.get_ref().as_str() else {
+            self.problems.push(Problem::new(sink_type.span(), "`type` must be a text such as \"file\""));
+            return unknown(name);
+        };
+        let found = match self.registry.get(text) {
+            Ok(found) => found,
+            Err(error) => {
+                self.problems.push(Problem::new(sink_type.span(), error.to_string()));
+                return unknown(name);
+            }
+        };
+        let timeout = table.take("publish-timeout").map(|(_, value)| {
+            let span = value.span();
+            let parsed = value.get_ref().as_str().map(str::parse::<Duration>);
+            parsed.unwrap_or_else(|| Err("`publish-timeout` must be a text such as \"5s\"".into())).map_err(|e| Problem::new(span, e))
+        });
+        let publish_timeout = self.collect(timeout.unwrap_or(Ok(PUBLISH_TIMEOUT)).map_err(|problem| vec![problem]));
+        let prepared = self.collect(found.prepare(&table));
+        let config = publish_timeout.zip(prepared).map(|(publish_timeout, prepared)| SinkConfig {
+            name: Arc::clone(&name),
+            sink_type: found.name(),
+            publish_timeout,
+            prepared,
+        });
+        ReadSink { name, sink_type: Some(found), config }
+    }
+
+    fn routes(
+        &mut self,
+        root: &mut Table<'_>,
+        sources: &[(Range<usize>, Arc<str>, Option<SourceConfig>)],
+        sinks: &[ReadSink<'_>],
+    ) -> Option<Vec<Route>> {
+        let source_names: Vec<_> = sources.iter().map(|(_, name, _)| Arc::clone(name)).collect();
+        let sink_names: Vec<_> = sinks.iter().map(|sink| (Arc::clone(&sink.name), sink.sink_type)).collect();
+        let names = Names { sources: &source_names, sinks: &sink_names };
+        let Some((span, value)) = root.take("routes") else {
+            let help = "[[routes]]\nname = \"all\"\nto = [{ sink = \"NAME\" }]";
+            self.warnings.push(Problem::new(0..0, "there is no route: every event is answered and ignored").help(help));
+            return Some(Vec::new());
+        };
+        let DeValue::Array(tables) = value.get_ref() else {
+            self.problems.push(Problem::new(span, "`routes` is a list: each begins with [[routes]]"));
+            return None;
+        };
+        let mut routes: Vec<route::Placed> = Vec::new();
+        for table in tables.iter() {
+            let read = match table.get_ref() {
+                DeValue::Table(entries) => route::read(Table::new(table.span(), entries.clone()), &names),
+                _ => Err(vec![Problem::new(table.span(), "a route is a table")]),
+            };
+            let Some(placed) = self.collect(read) else { continue };
+            if routes.iter().any(|other| other.route.name == placed.route.name) {
+                let message = format!("there are two routes named `{}`", placed.route.name);
+                self.problems.push(Problem::new(placed.name.clone(), message));
+            }
+            routes.push(placed);
+        }
+        let complete = routes.len() == tables.iter().count();
+        if complete {
+            self.warn_of_gaps(sources, &routes);
+        }
+        complete.then(|| routes.into_iter().map(|placed| placed.route).collect())
+    }
+
+    /// A source whose events may match no route: they would be answered and ignored.
+    fn warn_of_gaps(&mut self, sources: &[(Range<usize>, Arc<str>, Option<SourceConfig>)], routes: &[route::Placed]) {
+        for (span, name, _) in sources {
+            let mine = || routes.iter().filter(|placed| placed.route.sources.is_empty() || placed.route.sources.contains(name));
+            if mine().next().is_none() {
+                let message = format!("no route takes events of source `{name}`: they are answered and ignored");
+                self.warnings.push(Problem::new(span.clone(), message));
+            } else if !mine().any(|placed| takes_all(&placed.route)) {
+                let message = format!("source `{name}` has no catch-all route: events of other types are answered and ignored");
+                self.warnings.push(Problem::new(span.clone(), message).help("add a route without `types`"));
+            }
+        }
+    }
+
+    fn section<'i>(&mut self, root: &mut Table<'i>, key: &str) -> Option<Table<'i>> {
+        let (_, value) = root.take(key)?;
+        self.table(key, value)
+    }
+
+    fn table<'i>(&mut self, key: &str, value: Spanned<DeValue<'i>>) -> Option<Table<'i>> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(entries) => Some(Table::new(span, entries)),
+            other => {
+                let message = format!("`{key}` must be a table, found {}", other.type_str());
+                self.problems.push(Problem::new(span, message));
+                None
+            }
+        }
+    }
+
+    /// The tables below `[key.NAME]`, in the order of the file, with the places of their names.
+    fn named<'i>(&mut self, root: &mut Table<'i>, key: &str) -> Vec<(Range<usize>, Arc<str>, Table<'i>)> {
+        let Some(mut tables) = self.section(root, key) else { return Vec::new() };
+        let mut names: Vec<_> = tables.iter().map(|(span, name, _)| (span, Arc::<str>::from(name))).collect();
+        names.sort_by_key(|(span, _)| span.start);
+        let mut found = Vec::new();
+        for (span, name) in names {
+            if !is_name(&name) {
+                let message = format!("`{name}` is no name: use 1 to 64 of a-z, A-Z, 0-9, `-` and `_`");
+                self.problems.push(Problem::new(span.clone(), message));
+            }
+            let Some((_, value)) = tables.take(&name) else { continue };
+            if let Some(table) = self.table(&name, value) {
+                found.push((span, name, table));
+            }
+        }
+        found
+    }
+
+    fn read<T: serde::de::DeserializeOwned + schemars::JsonSchema>(&mut self, table: &Table<'_>) -> Option<T> {
+        self.collect(config::read(table))
+    }
+
+    fn collect<T>(&mut self, read: Result<T, Vec<Problem>>) -> Option<T> {
+        read.map_err(|problems| self.problems.extend(problems)).ok()
+    }
+}
+
+struct ReadSink<'r> {
+    name: Arc<str>,
+    sink_type: Option<&'r SinkType>,
+    config: Option<SinkConfig>,
+}
+
+/// Names stand in paths, logs and metrics.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn takes_all(route: &Route) -> bool {
+    let excludes = route.types.iter().any(|pattern| pattern.excludes());
+    !excludes && (route.types.is_empty() || route.types.iter().any(|pattern| pattern.is_catch_all()))
+}

@@ -1,0 +1,76 @@
+//! The configuration: read in two passes, with every mistake at its place.
+//!
+//! The first pass parses TOML and keeps the place of each key and value; the second reads each table into its type.
+//! Nothing here opens a socket or a file but [`ConfigText::read`]; secrets are resolved apart, by
+//! [`SourceConfig::resolve`].
+
+mod diagnostic;
+mod future;
+mod load;
+mod route;
+mod schema;
+mod secret;
+mod server;
+mod source;
+
+use std::{path::PathBuf, sync::Arc};
+
+use hookbus_core::{
+    registry::Prepared,
+    route::Route,
+    units::{ByteSize, Duration},
+};
+
+pub use diagnostic::{ConfigError, Document, Mistakes};
+pub use load::ConfigText;
+pub use schema::schema;
+pub use secret::{SecretError, SecretRef};
+pub use server::{Limits, Server, Timeouts};
+pub use source::{Order, SourceConfig};
+
+/// A configuration that is known to be sound.
+#[derive(Debug)]
+pub struct Config {
+    /// The folder that relative paths start from: the one the file is in.
+    pub base: PathBuf,
+    /// The listener and its limits.
+    pub server: Server,
+    /// Where events go that no try can deliver.
+    pub dead_letters: DeadLetters,
+    /// Who may send.
+    pub sources: Vec<SourceConfig>,
+    /// Where events go.
+    pub sinks: Vec<SinkConfig>,
+    /// Which event goes where; a target's `sink` is a place in `sinks`.
+    pub routes: Vec<Route>,
+}
+
+/// A sink that is ready to be opened.
+#[derive(Debug)]
+pub struct SinkConfig {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// Its type.
+    pub sink_type: &'static str,
+    /// How long one publish may take.
+    pub publish_timeout: Duration,
+    /// What opens it.
+    pub prepared: Prepared,
+}
+
+/// The store of dead letters.
+#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(rename = "dead-letters")]
+pub struct DeadLetters {
+    /// Folder of `dead-letters.ndjson`, made with mode 0700. Default: `hookbus-data`.
+    pub dir: PathBuf,
+    /// When the file has grown to this, nothing is accepted that would end there: 503. Default: `256MiB`.
+    pub max_size: ByteSize,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { dir: "hookbus-data".into(), max_size: ByteSize::from_bytes(256 << 20) }
+    }
+}

@@ -1,0 +1,166 @@
+//! `[[routes]]`: which events go where.
+
+use std::{ops::Range, sync::Arc};
+
+use hookbus_core::{
+    config::{self, Problem, Table, quoted},
+    nearest,
+    registry::SinkType,
+    route::{Route, Target, Template, TypePattern},
+    sink::AddressKey,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::{Spanned, de::DeValue};
+
+use super::future::{self, Place};
+
+/// What routes may refer to.
+pub(super) struct Names<'a> {
+    pub(super) sources: &'a [Arc<str>],
+    /// Sinks by name; their type only where it is known.
+    pub(super) sinks: &'a [(Arc<str>, Option<&'a SinkType>)],
+}
+
+/// A `[[routes]]` table without `to`, whose keys depend on the sink.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "route")]
+pub(super) struct RouteTable {
+    /// A name for people: in logs and dead letters.
+    #[schemars(with = "String")]
+    name: Spanned<String>,
+    /// The sources it listens to. Default: all.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    sources: Vec<Spanned<String>>,
+    /// The event types it takes: `*` is any run of characters, dots included; `!` excludes. Default: all.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    types: Vec<Spanned<String>>,
+}
+
+/// A route with its place and name's place, for checks across routes.
+pub(super) struct Placed {
+    pub(super) route: Route,
+    pub(super) name: Range<usize>,
+}
+
+pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Vec<Problem>> {
+    let mut problems = Vec::new();
+    future::refuse(Place::Route, &mut table, &mut problems);
+    let to = table.take("to");
+    let mut targets = Vec::new();
+    match to {
+        None => problems.push(Problem::new(table.span(), "a route needs `to`").help("to = [{ sink = \"NAME\" }]")),
+        Some((_, value)) => match value.get_ref() {
+            DeValue::Array(elements) if !elements.is_empty() => {
+                for element in elements.iter() {
+                    match element.get_ref() {
+                        DeValue::Table(entries) => match target(Table::new(element.span(), entries.clone()), names) {
+                            Ok(found) => targets.push(found),
+                            Err(more) => problems.extend(more),
+                        },
+                        _ => problems.push(Problem::new(element.span(), "expected a table such as { sink = \"NAME\" }")),
+                    }
+                }
+            }
+            _ => {
+                let problem = Problem::new(value.span(), "`to` must be a list with one destination or more");
+                problems.push(problem.help("to = [{ sink = \"NAME\" }]"));
+            }
+        },
+    }
+    let read: RouteTable = match config::read(&table) {
+        Ok(read) => read,
+        Err(more) => {
+            problems.extend(more);
+            return Err(problems);
+        }
+    };
+    let mut sources = Vec::new();
+    for name in &read.sources {
+        match names.sources.iter().find(|source| ***source == **name.get_ref()) {
+            Some(source) => sources.push(Arc::clone(source)),
+            None => problems.push(dangling("source", name.get_ref(), name.span(), names.sources.iter())),
+        }
+    }
+    let mut types = Vec::new();
+    for pattern in &read.types {
+        match pattern.get_ref().parse::<TypePattern>() {
+            Ok(parsed) => types.push(parsed),
+            Err(error) => problems.push(Problem::new(pattern.span(), error.to_string())),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let name = read.name.span();
+    Ok(Placed { route: Route { name: read.name.into_inner().into(), sources, types, to: targets }, name })
+}
+
+fn target(mut table: Table<'_>, names: &Names<'_>) -> Result<Target, Vec<Problem>> {
+    let mut problems = Vec::new();
+    future::refuse(Place::Target, &mut table, &mut problems);
+    let Some((_, sink)) = table.take("sink") else {
+        problems.push(Problem::new(table.span(), "a destination needs `sink`").help("{ sink = \"NAME\" }"));
+        return Err(problems);
+    };
+    let Some(name) = sink.get_ref().as_str() else {
+        problems.push(Problem::new(sink.span(), "`sink` must be the name of a sink"));
+        return Err(problems);
+    };
+    let Some(at) = names.sinks.iter().position(|(known, _)| **known == *name) else {
+        problems.push(dangling("sink", name, sink.span(), names.sinks.iter().map(|(name, _)| name)));
+        return Err(problems);
+    };
+    // A sink whose type is unknown was reported where it stands; its addresses cannot be judged.
+    let Some(sink_type) = names.sinks[at].1 else { return Err(problems) };
+    let mut address: Vec<(AddressKey, Template)> = Vec::new();
+    for key in sink_type.address() {
+        let template = match table.take(key.name()) {
+            Some((_, value)) => match template(key, &value) {
+                Ok(template) => Some(template),
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
+                }
+            },
+            // Invariant: defaults are part of the program; a test reads every one.
+            None => key.default().and_then(|text| text.parse().ok()),
+        };
+        match template {
+            Some(template) => address.push((*key, template)),
+            None if key.is_required() => {
+                let message = format!("a destination at a `{}` sink needs `{}`", sink_type.name(), key.name());
+                problems.push(Problem::new(table.span(), message));
+            }
+            None => {}
+        }
+    }
+    let known = || sink_type.address().iter().map(AddressKey::name).chain(["sink"]);
+    problems.extend(table.iter().map(|(span, key, _)| {
+        let problem = Problem::unknown_key(span, key, known());
+        Problem { message: format!("a `{}` sink has no address key `{key}`", sink_type.name()), ..problem }
+    }));
+    if problems.is_empty() { Ok(Target { sink: at, address }) } else { Err(problems) }
+}
+
+fn template(key: &AddressKey, value: &Spanned<DeValue<'_>>) -> Result<Template, Problem> {
+    let Some(text) = value.get_ref().as_str() else {
+        return Err(Problem::new(value.span(), format!("`{}` must be a text", key.name())));
+    };
+    let template: Template = text.parse().map_err(|error| Problem::new(value.span(), format!("{error}")))?;
+    if template.is_fixed() {
+        key.check(text).map_err(|why| Problem::new(value.span(), format!("this {} {why}", key.name())))?;
+    }
+    Ok(template)
+}
+
+fn dangling<'a>(what: &str, name: &str, span: Range<usize>, known: impl Iterator<Item = &'a Arc<str>> + Clone) -> Problem {
+    let problem = Problem::new(span, format!("there is no {what} `{name}`"));
+    match nearest(name, known.clone().map(|known| &**known)) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help(format!("there are {}", quoted(known.map(|known| &**known)))),
+    }
+}

@@ -1,0 +1,73 @@
+//! The configuration as JSON Schema, for editors.
+
+use hookbus_core::SinkRegistry;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use super::{DeadLetters, Server, route::RouteTable, source::SourceTable};
+
+/// JSON Schema (draft 2020-12) of a configuration file with these types of sink.
+pub fn schema(registry: &SinkRegistry) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let server = generator.subschema_for::<Server>();
+    let dead_letters = generator.subschema_for::<DeadLetters>();
+    let source = generator.subschema_for::<SourceTable>();
+    generator.subschema_for::<RouteTable>();
+    let mut definitions = Value::Object(generator.take_definitions(true));
+    let mut sinks = Vec::new();
+    for sink_type in registry.iter() {
+        let mut sink = sink_type.schema().to_value();
+        let nested = sink.as_object_mut().and_then(|sink| sink.remove("$defs"));
+        if let (Some(Value::Object(nested)), Some(all)) = (nested, definitions.as_object_mut()) {
+            all.extend(nested);
+        }
+        if let Some(sink) = sink.as_object_mut() {
+            sink.remove("$schema");
+            let properties = sink.entry("properties").or_insert_with(|| json!({}));
+            properties["type"] = json!({ "const": sink_type.name() });
+            properties["publish-timeout"] = json!({ "type": "string", "description": "how long one publish may take; default: 5s" });
+            let required = sink.entry("required").or_insert_with(|| json!([]));
+            if let Some(required) = required.as_array_mut() {
+                required.push("type".into());
+            }
+        }
+        sinks.push(sink);
+    }
+    if let Some(route) = definitions.get_mut("route") {
+        route["properties"]["to"] = to_schema(registry);
+        if let Some(required) = route["required"].as_array_mut() {
+            required.push("to".into());
+        }
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hookbus configuration",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "server": server,
+            "dead-letters": dead_letters,
+            "sources": { "type": "object", "additionalProperties": source },
+            "sinks": { "type": "object", "additionalProperties": { "oneOf": sinks } },
+            "routes": { "type": "array", "items": { "$ref": "#/$defs/route" } }
+        },
+        "$defs": definitions
+    })
+}
+
+/// Destinations: the address keys of all sink types, since only the sink's name tells which apply.
+fn to_schema(registry: &SinkRegistry) -> Value {
+    let mut keys = Map::from_iter([("sink".to_owned(), json!({ "type": "string", "description": "name of a sink" }))]);
+    for sink_type in registry.iter() {
+        for key in sink_type.address() {
+            let description = format!("address at a `{}` sink; a template", sink_type.name());
+            keys.entry(key.name()).or_insert_with(|| json!({ "type": "string", "description": description }));
+        }
+    }
+    json!({
+        "type": "array",
+        "minItems": 1,
+        "description": "where matching events go",
+        "items": { "type": "object", "properties": keys, "required": ["sink"], "additionalProperties": false }
+    })
+}

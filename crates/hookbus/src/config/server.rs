@@ -1,0 +1,108 @@
+//! `[server]`: the listener, its limits and its deadlines.
+
+use std::net::SocketAddr;
+
+use hookbus_core::units::{ByteSize, Duration};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(rename = "server")]
+pub struct Server {
+    /// Address and port for `POST /hooks/{source}`. Default: `127.0.0.1:8080`.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// What one client or all together may take.
+    pub limits: Limits,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 8080).into(), limits: Limits::default(), timeouts: Timeouts::default() }
+    }
+}
+
+/// Limits of the listener; at a limit the answer is 413, 431 or 503 with `Retry-After`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(rename = "limits")]
+pub struct Limits {
+    /// Largest body. Default: `1MiB`.
+    pub body: ByteSize,
+    /// Largest head (request line and headers), 8KiB to 256KiB. Default: `16KiB`.
+    pub headers: ByteSize,
+    /// All bodies being read or delivered together; one source may use a quarter. Default: `64MiB`.
+    pub in_flight: ByteSize,
+    /// Requests being worked on at once. Default: 1024.
+    pub requests: Count,
+    /// Open connections; at the limit the longest idle one is closed. Default: 1024.
+    pub connections: Count,
+    /// Open connections of one address. Default: half of `connections`.
+    pub connections_per_address: Option<Count>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: ByteSize::from_bytes(1 << 20),
+            headers: ByteSize::from_bytes(16 << 10),
+            in_flight: ByteSize::from_bytes(64 << 20),
+            requests: Count(1024),
+            connections: Count(1024),
+            connections_per_address: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The connections one address may hold.
+    pub fn per_address(&self) -> usize {
+        self.connections_per_address.map_or(self.connections.0.div_ceil(2), |count| count.0)
+    }
+}
+
+/// A number of things, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "usize")]
+pub struct Count(#[schemars(range(min = 1))] pub usize);
+
+impl TryFrom<usize> for Count {
+    type Error = &'static str;
+
+    fn try_from(count: usize) -> Result<Self, &'static str> {
+        if count == 0 { Err("zero is not allowed here") } else { Ok(Self(count)) }
+    }
+}
+
+/// Deadlines of the listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(rename = "timeouts")]
+pub struct Timeouts {
+    /// From the connection to its first byte. Default: `10s`.
+    pub first_byte: Duration,
+    /// From the first byte of a request to the end of its headers. Default: `10s`.
+    pub headers: Duration,
+    /// From the end of the headers to the end of the body. Default: `20s`.
+    pub body: Duration,
+    /// Between two requests of one connection. Default: `60s`.
+    pub idle: Duration,
+    /// For requests in progress when asked to stop. Default: `10s`.
+    pub grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(10),
+            headers: Duration::from_secs(10),
+            body: Duration::from_secs(20),
+            idle: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `[sources.NAME]`: who may send, and how that is proved.
+
+use std::{path::Path, sync::Arc};
+
+use hookbus_core::{
+    Scheme, Verifier,
+    config::{self, Problem, Table, quoted},
+    nearest,
+    units::Duration,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    future::{self, Place},
+    secret::{SecretError, SecretRef},
+};
+
+/// Providers whose rules are known but need code of their own.
+const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
+
+/// A source as configured.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name: the last part of its path, `/hooks/NAME`.
+    pub name: Arc<str>,
+    /// How its requests are proved.
+    pub scheme: Arc<Scheme>,
+    /// Where its secrets are. Empty while the provider has not shown one yet.
+    pub secrets: Vec<SecretRef>,
+    /// The URL the provider calls, for schemes that sign it.
+    pub public_url: Option<String>,
+    /// How long a request waits for its sinks.
+    pub ack_timeout: Duration,
+    /// What keeps its order.
+    pub order: Order,
+}
+
+/// Which events of a source stay in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Events about the same subject; those without one are in no order.
+    #[default]
+    Subject,
+    /// All events of the source.
+    Source,
+}
+
+/// When a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Ack {
+    /// When the journal is fsynced.
+    Journal,
+    /// When every matched sink has confirmed.
+    Sinks,
+}
+
+/// A `[sources.NAME]` table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "source")]
+pub(super) struct SourceTable {
+    /// A built-in scheme, such as `fastpix`.
+    #[schemars(with = "Option<String>")]
+    provider: Option<Spanned<String>>,
+    /// A scheme of your own, instead of `provider`.
+    scheme: Option<Scheme>,
+    /// The signing secrets: any of them may match. Empty while the provider has not shown one yet.
+    secrets: Vec<SecretRef>,
+    /// The URL the provider calls, for schemes that sign it.
+    #[schemars(with = "Option<String>")]
+    public_url: Option<Spanned<String>>,
+    /// When a request is answered. Default and only value for now: `sinks`.
+    #[schemars(with = "Option<Ack>")]
+    ack: Option<Spanned<Ack>>,
+    /// How long a request waits for its sinks before 503, up to 30s. Default: `2s`.
+    #[schemars(with = "Option<Duration>")]
+    ack_timeout: Option<Spanned<Duration>>,
+    /// Which events stay in order. Default: `subject`.
+    #[serde(default)]
+    order: Order,
+}
+
+impl SourceConfig {
+    pub(super) fn read(name: &str, mut table: Table<'_>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        future::refuse(Place::Source, &mut table, &mut problems);
+        let read: SourceTable = match config::read(&table) {
+            Ok(read) => read,
+            Err(more) => {
+                problems.extend(more);
+                return Err(problems);
+            }
+        };
+        if let Some(ack) = read.ack.filter(|ack| *ack.get_ref() == Ack::Journal) {
+            let problem = Problem::new(ack.span(), "`ack = \"journal\"` is not available in this version");
+            problems.push(problem.help("leave it out, or write `ack = \"sinks\"`"));
+        }
+        if let Some(wait) = read.ack_timeout.as_ref().filter(|wait| *wait.get_ref() > Duration::from_secs(30)) {
+            let problem = Problem::new(wait.span(), "`ack-timeout` is more than 30s");
+            problems.push(problem.help("providers wait for seconds; a longer wait only holds connections open"));
+        }
+        let scheme = scheme(read.provider.as_ref(), read.scheme, &table).map_err(|problem| problems.push(problem)).ok();
+        if let Some(url) = &read.public_url
+            && !(url.get_ref().starts_with("https://") || url.get_ref().starts_with("http://"))
+        {
+            problems.push(Problem::new(url.span(), "`public-url` must begin with https:// or http://"));
+        }
+        if scheme.as_ref().is_some_and(|scheme| scheme.signs_url()) && read.public_url.is_none() {
+            let problem = Problem::new(table.span(), "this scheme signs the URL, so `public-url` is needed");
+            problems.push(problem.help(format!("public-url = \"https://hooks.example.com/hooks/{name}\"")));
+        }
+        match scheme {
+            Some(scheme) if problems.is_empty() => Ok(Self {
+                name: name.into(),
+                scheme,
+                secrets: read.secrets,
+                public_url: read.public_url.map(Spanned::into_inner),
+                ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
+                order: read.order,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads the secrets and makes their keys ready. Relative files start from `base`.
+    ///
+    /// # Errors
+    /// Each secret that cannot be had or is no key, in words that show none of it.
+    pub fn resolve(&self, base: &Path) -> Result<Verifier, Vec<String>> {
+        let (secrets, missing): (Vec<_>, Vec<_>) =
+            self.secrets.iter().map(|secret| secret.resolve(base)).partition(Result::is_ok);
+        let at_source = |what: String| format!("source `{}`: {what}", self.name);
+        let mut wrong: Vec<_> = missing.into_iter().filter_map(Result::err).map(|e: SecretError| at_source(e.to_string())).collect();
+        let secrets: Vec<_> = secrets.into_iter().flatten().collect();
+        let (verifier, unusable) =
+            Verifier::new(&self.name, Arc::clone(&self.scheme), self.public_url.clone(), &secrets);
+        if wrong.is_empty() {
+            let describe = |index: usize, why| at_source(format!("the secret in {} is not usable: {why}", self.secrets[index]));
+            wrong.extend(unusable.into_iter().map(|unusable| describe(unusable.index, unusable.why)));
+        }
+        if wrong.is_empty() { Ok(verifier) } else { Err(wrong) }
+    }
+}
+
+fn scheme(
+    provider: Option<&Spanned<String>>,
+    scheme: Option<Scheme>,
+    table: &Table<'_>,
+) -> Result<Arc<Scheme>, Problem> {
+    let provider = match (provider, scheme) {
+        (Some(_), Some(_)) => return Err(table.problem_at("scheme", "a source has `provider` or `scheme`, not both")),
+        (None, Some(scheme)) => return Ok(Arc::new(scheme)),
+        (None, None) => {
+            let problem = Problem::new(table.span(), "a source needs `provider` or `scheme`");
+            return Err(problem.help("provider = \"fastpix\" for a built-in scheme, scheme = { .. } for your own"));
+        }
+        (Some(provider), None) => provider,
+    };
+    let name = provider.get_ref().as_str();
+    if let Some(scheme) = Scheme::built_in(name) {
+        return Ok(scheme);
+    }
+    if NEED_CODE.contains(&name) {
+        return Err(Problem::new(provider.span(), format!("provider `{name}` is not available in this version")));
+    }
+    let known = quoted(Scheme::built_in_names());
+    let help = match nearest(name, Scheme::built_in_names()) {
+        Some(near) => format!("did you mean `{near}`? there are {known}; any other is written as `scheme = {{ .. }}`"),
+        None => format!("there are {known}; any other is written as `scheme = {{ .. }}`"),
+    };
+    Err(Problem::new(provider.span(), format!("there is no provider `{name}`")).help(help))
+}

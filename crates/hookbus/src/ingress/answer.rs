@@ -1,0 +1,163 @@
+//! What a client is told: JSON for accepted events, problem+json (RFC 9457) for all else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookbus_core::{EventId, Refusal};
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use serde_json::json;
+
+use crate::accept::Accepted;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// A refusal in terms of HTTP. The `type` is `urn:hookbus:` and the reason.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    reason: &'static str,
+    detail: &'static str,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    const fn new(status: StatusCode, reason: &'static str, detail: &'static str) -> Self {
+        Self { status, reason, detail, retry_after: None, allow: None }
+    }
+
+    const fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    /// There is nothing at this path.
+    pub(super) const fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "webhooks are received at /hooks/{source} of a configured source")
+    }
+
+    /// Only POST.
+    pub(super) const fn method() -> Self {
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "webhooks are sent by POST");
+        Self { allow: Some("POST"), ..problem }
+    }
+
+    /// The body is longer than `limits.body`.
+    pub(super) const fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is longer than this server takes")
+    }
+
+    /// The body did not come in time.
+    pub(super) const fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request did not arrive in time")
+    }
+
+    /// The body broke off.
+    pub(super) const fn broken() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "broken_body", "the body could not be read to its end")
+    }
+
+    /// At a limit of requests or bytes.
+    pub(super) const fn busy() -> Self {
+        let detail = "too much is in progress; send it again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry(Duration::from_secs(1))
+    }
+
+    /// The source has no usable secret.
+    pub(super) const fn awaiting_secret() -> Self {
+        let detail = "this source has no usable secret yet; send it again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "awaiting_secret", detail).retry(Duration::from_secs(60))
+    }
+
+    /// The event is not safe.
+    pub(super) const fn not_accepted(retry_after: Duration) -> Self {
+        let detail = "the event could not be delivered everywhere in time; send it again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_delivered", detail).retry(retry_after)
+    }
+
+    /// The request did not verify: its class, never what would have been right.
+    pub(super) const fn refused(refusal: Refusal, reason: &'static str, detail: &'static str) -> Self {
+        match refusal {
+            Refusal::InvalidSecret => Self::awaiting_secret(),
+            _ => Self::new(StatusCode::UNAUTHORIZED, reason, detail),
+        }
+    }
+
+    /// The answer; `last` ends the connection behind it.
+    pub(super) fn answer(&self, last: bool) -> Answer {
+        let mut answer = Response::new(Full::from(self.body()));
+        *answer.status_mut() = self.status;
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(after) = self.retry_after {
+            // Rounded up: a sender that comes a moment too early comes for nothing.
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// The reason in snake case.
+    pub(super) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// The bytes of a whole HTTP/1.1 response, for connections that no request was read from.
+    pub(super) fn raw(&self) -> Vec<u8> {
+        let (head, body) = (self.answer(true).into_parts().0, self.body());
+        let mut bytes = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
+        for (name, value) in &head.headers {
+            bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
+    }
+
+    fn body(&self) -> String {
+        let body = json!({
+            "type": format!("urn:hookbus:{}", self.reason),
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "reason": self.reason,
+        });
+        body.to_string()
+    }
+}
+
+/// The answer to an event that was taken over.
+pub(super) fn accepted(id: &EventId, accepted: Accepted) -> Answer {
+    let status = match accepted {
+        Accepted::Accepted => "accepted",
+        Accepted::Duplicate => "duplicate",
+        Accepted::Ignored => "ignored",
+    };
+    let mut body = Vec::with_capacity(96);
+    body.extend_from_slice(b"{\"id\":");
+    // Writing a string to a Vec cannot fail.
+    let _ = serde_json::to_writer(&mut body, id.as_str());
+    body.extend_from_slice(b",\"status\":\"");
+    body.extend_from_slice(status.as_bytes());
+    body.extend_from_slice(b"\"}");
+    json_answer(body)
+}
+
+/// The answer to a provider's test of the URL.
+pub(super) fn probe() -> Answer {
+    json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec())
+}
+
+fn json_answer(body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

@@ -1,0 +1,87 @@
+//! Reading a body within its limit, its deadline and the byte budget.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::{Reservation, STEP};
+
+/// Bytes of an unwanted body that are still read, so that its sender gets to read the answer.
+const LINGER_BYTES: usize = 256 << 10;
+/// How long that may take.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Longer than the limit.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// The byte budget is used up.
+    NoRoom,
+    /// The client went away, or what it sent is no HTTP body.
+    Broken,
+}
+
+/// Reads a body of at most `limit` bytes by `deadline`.
+///
+/// A body that arrives in one piece is passed on as it lies in the connection's buffer; one that comes in pieces is
+/// put together in memory that was reserved before.
+pub(super) async fn read(
+    body: &mut Incoming,
+    limit: usize,
+    deadline: Instant,
+    room: &mut Reservation,
+) -> Result<Bytes, Unread> {
+    let mut whole: Option<Vec<u8>> = None;
+    let mut first = Bytes::new();
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Err(_) => return Err(Unread::TooSlow),
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(Unread::Broken),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        // Trailers are no part of what is signed.
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = whole.as_ref().map_or(first.len(), Vec::len);
+        if data.len() > limit - so_far {
+            return Err(Unread::TooLarge);
+        }
+        room.cover(so_far + data.len()).map_err(|_| Unread::NoRoom)?;
+        if so_far == 0 && whole.is_none() {
+            first = data;
+            if body.is_end_stream() {
+                break;
+            }
+            continue;
+        }
+        let whole = whole.get_or_insert_with(|| std::mem::take(&mut first).to_vec());
+        let needed = whole.len() + data.len();
+        if needed > whole.capacity() {
+            // In the budget's steps, not by doubling: what is reserved is what is held.
+            whole.reserve_exact(needed.next_multiple_of(STEP) - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.map_or(first, Bytes::from))
+}
+
+/// Reads and drops the rest of a body that nobody wants, within bounds, so that the client can finish sending and
+/// read the answer instead of a reset.
+pub(super) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(timeout(LINGER, async move {
+        let mut left = LINGER_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { break };
+            left = rest;
+        }
+    }));
+}

@@ -1,0 +1,115 @@
+//! One connection: HTTP/1.1 on a socket that tells when bytes arrive.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    Ingress,
+    answer::Problem,
+    connections::{Connection, Phase, Place},
+};
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves one connection until it ends or is told to.
+pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
+    let connection = Arc::clone(&place.connection);
+    let watched = Watched { stream, connection: Arc::clone(&connection) };
+    let headers = ingress.limits.headers.as_len();
+    let service = service_fn(|request| {
+        let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
+        connection.enter(Phase::Request);
+        async move {
+            let answer = Arc::clone(&ingress).handle(request, stopping.load(Ordering::Acquire)).await;
+            connection.enter(Phase::Idle);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    // Deadlines are the sweeper's; hyper's own header timeout would set a timer per request.
+    let mut http = http1::Builder::new()
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size((headers * 2).max(16 << 10))
+        .max_header_size(headers)
+        .serve_connection(TokioIo::new(watched), service);
+    let told = tokio::select! {
+        _ = &mut http => return,
+        () = place.connection.end.notified() => place.connection.phase().0,
+    };
+    match told {
+        // Half a head: say so before closing.
+        Phase::Head => {
+            let mut stream = http.into_parts().io.into_inner().stream;
+            let farewell = async {
+                stream.write_all(&Problem::too_slow().raw()).await?;
+                stream.shutdown().await
+            };
+            let _ = timeout(FAREWELL, farewell).await;
+        }
+        // A request that came at the last moment is still answered.
+        Phase::New | Phase::Idle | Phase::Request => {
+            Pin::new(&mut http).graceful_shutdown();
+            let _ = http.await;
+        }
+    }
+}
+
+/// A socket that notes when bytes arrive.
+struct Watched {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.connection.received();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+}

@@ -1,0 +1,118 @@
+//! One request: from its head to its answer.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use hookbus_core::{
+    Refusal, RequestHead, VerifiedEvent,
+    verify::{Examined, UnsignedProbe},
+};
+use http::{Method, Request, request::Parts};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+
+use super::{
+    Ingress, Source,
+    answer::{self, Answer, Problem},
+    body::{self, Unread},
+    budget::STEP,
+};
+
+/// What a request comes to before it is answered.
+enum Read {
+    Event(VerifiedEvent),
+    Probe,
+}
+
+impl Ingress {
+    /// Answers a request. `last` says that the connection ends behind this answer.
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>, last: bool) -> Answer {
+        let (head, mut body) = request.into_parts();
+        match self.respond(&head, &mut body).await {
+            Ok(mut answer) => {
+                if last {
+                    let close = http::HeaderValue::from_static("close");
+                    answer.headers_mut().insert(http::header::CONNECTION, close);
+                }
+                answer
+            }
+            Err(problem) => {
+                tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
+                // A short rest is read away and the connection goes on; behind a long one it ends.
+                let short = body.size_hint().upper().is_some_and(|rest| rest <= STEP as u64);
+                let answer = problem.answer(last || !short);
+                body::discard(body);
+                answer
+            }
+        }
+    }
+
+    async fn respond(&self, head: &Parts, body: &mut Incoming) -> Result<Answer, Problem> {
+        let source = self.source(head)?;
+        let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
+        let mut room = source.share.reserve();
+        let event = match self.read(source, head, body, &mut room).await? {
+            Read::Event(event) => event,
+            Read::Probe => return Ok(answer::probe()),
+        };
+        let id = event.id().clone();
+        match self.acceptor.accept(event, source.waiting).await {
+            Ok(accepted) => Ok(answer::accepted(&id, accepted)),
+            Err(refused) => {
+                tracing::debug!(source = source.verifier.source(), id = id.as_str(), why = refused.why, "not accepted");
+                Err(Problem::not_accepted(refused.retry_after))
+            }
+        }
+    }
+
+    fn source(&self, head: &Parts) -> Result<&Source, Problem> {
+        let name = head.uri.path().strip_prefix("/hooks/").ok_or(Problem::not_found())?;
+        let source = self.sources.get(name).ok_or(Problem::not_found())?;
+        if head.method == Method::POST { Ok(source) } else { Err(Problem::method()) }
+    }
+
+    /// Verifies a request. What can be refused by its head is refused before its body is read.
+    async fn read(
+        &self,
+        source: &Source,
+        head: &Parts,
+        body: &mut Incoming,
+        room: &mut super::budget::Reservation,
+    ) -> Result<Read, Problem> {
+        let limit = self.limits.body.as_len();
+        let announced = body.size_hint();
+        if announced.lower() > limit as u64 {
+            return Err(Problem::too_large());
+        }
+        let refused = |refusal: Refusal| {
+            source.refusals.note(refusal.as_str());
+            Problem::refused(refusal, refusal.as_str(), refusal.explain())
+        };
+        let request = RequestHead { method: &head.method, query: head.uri.query(), headers: &head.headers };
+        let examined = source.verifier.examine(request).map_err(refused)?;
+        let deadline = Instant::now() + self.timeouts.body.get();
+        match examined {
+            Examined::Claim(claim) => {
+                let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
+                claim.verify(body, SystemTime::now()).map(Read::Event).map_err(refused)
+            }
+            Examined::MaybeProbe(probe) => {
+                let short = match body::read(body, UnsignedProbe::MAX_BODY, deadline, room).await {
+                    // Too long for a probe: an event without a signature.
+                    Err(Unread::TooLarge) => Bytes::from_static(b"?"),
+                    read => read.map_err(unread)?,
+                };
+                probe.check(&short).map(|()| Read::Probe).map_err(refused)
+            }
+        }
+    }
+}
+
+fn unread(why: Unread) -> Problem {
+    match why {
+        Unread::TooLarge => Problem::too_large(),
+        Unread::TooSlow => Problem::too_slow(),
+        Unread::NoRoom => Problem::busy(),
+        Unread::Broken => Problem::broken(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Accepting connections, and letting them end in order.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+};
+
+use super::{Ingress, answer::Problem, connection, connections::Connections};
+
+/// How often deadlines are looked at.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long an open connection may still bring a request after we were asked to stop; its answer is then the last.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// Connections turned away at once while at the limit.
+const TURNED_AWAY: usize = 64;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Nothing once it is closed.
+    socket: Option<TcpListener>,
+    ingress: Arc<Ingress>,
+    connections: Arc<Connections>,
+    stopping: Arc<AtomicBool>,
+    turned_away: Arc<tokio::sync::Semaphore>,
+}
+
+/// How the connections ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// Connections that were cut because they took longer than the grace period.
+    pub(crate) cut: usize,
+}
+
+impl Listener {
+    /// Binds the address.
+    pub(crate) async fn bind(address: SocketAddr, ingress: Ingress) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let connections = Connections::new(&ingress.limits, &ingress.timeouts);
+        let turned_away = Arc::new(tokio::sync::Semaphore::new(TURNED_AWAY));
+        Ok(Self { socket: Some(socket), ingress: Arc::new(ingress), connections, stopping: Arc::default(), turned_away })
+    }
+
+    /// The address it listens at.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), TcpListener::local_addr)
+    }
+
+    /// Serves until `stop` is there, then ends in order.
+    ///
+    /// What the kernel has accepted for us is served to the end: connections that wait are taken in, those that are
+    /// open may bring one more request, and each answer is then the last of its connection. All of that takes no
+    /// longer than the grace period.
+    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> Stopped {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                _ = sweep.tick() => self.connections.sweep(),
+                accepted = accept(self.socket.as_ref()) => match accepted {
+                    Ok((stream, peer)) => self.open(stream, peer),
+                    Err(error) => self.accept_failed(&error).await,
+                },
+            }
+        }
+        self.finish().await
+    }
+
+    fn open(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(place) = self.connections.admit(peer.ip()) else { return self.turn_away(stream) };
+        // Answers are small and complete: waiting for more to send with them only delays them.
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(connection::serve(Arc::clone(&self.ingress), stream, place, Arc::clone(&self.stopping)));
+    }
+
+    /// Says 503 to a connection that there is no place for.
+    fn turn_away(&self, mut stream: TcpStream) {
+        // Where even that is too much, the connection is closed without a word.
+        let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            let farewell = async {
+                stream.write_all(&Problem::busy().raw()).await?;
+                stream.shutdown().await
+            };
+            let _ = timeout(Duration::from_secs(1), farewell).await;
+            drop(permit);
+        });
+    }
+
+    /// Out of file descriptors, or the client went away before it was accepted.
+    async fn accept_failed(&self, error: &io::Error) {
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        tracing::error!(%error, open = self.connections.count(), "cannot accept connections");
+        // The kernel would report the same at once, for ever; connections that end make room meanwhile.
+        let _ = timeout(Duration::from_secs(1), self.connections.ended.notified()).await;
+    }
+
+    /// Takes in what the kernel has accepted already, and closes the socket.
+    fn take_in_waiting(&mut self) {
+        let Some(socket) = self.socket.take().and_then(|socket| socket.into_std().ok()) else { return };
+        // The socket does not block: it ends with `WouldBlock` when nobody waits any more.
+        while let Ok((stream, peer)) = socket.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.open(stream, peer);
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Stopped {
+        self.stopping.store(true, Ordering::Release);
+        let deadline = Instant::now() + self.ingress.timeouts.grace.get();
+        self.take_in_waiting();
+        let drained = async {
+            let last_request = sleep(LAST_REQUEST);
+            tokio::pin!(last_request);
+            let mut over = false;
+            while self.connections.count() > 0 {
+                tokio::select! {
+                    () = self.connections.ended.notified() => {}
+                    () = &mut last_request, if !over => {
+                        over = true;
+                        self.connections.end_idle();
+                    }
+                    () = sleep(SWEEP), if over => {
+                        self.connections.end_idle();
+                        self.connections.sweep();
+                    }
+                }
+            }
+        };
+        let _ = timeout_at(deadline, drained).await;
+        Stopped { cut: self.connections.count() }
+    }
+}
+
+/// The next connection; none ever comes from a closed socket.
+async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,93 @@
+//! The rules of giving up, as one pure function.
+
+use std::time::Duration;
+
+use hookbus_core::{Outcome, RetryClass, SinkError};
+
+/// An address may be missing for so long before its events are given up.
+const UNROUTABLE_FOR: Duration = Duration::from_mins(15);
+/// An event may fail for no known reason so often.
+const UNEXPECTED_TRIES: u32 = 10;
+
+/// What to do about one event after one try.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Delivered,
+    /// No try can help.
+    DeadLetter(SinkError),
+    /// The sink is down, not the event: the lane pauses.
+    PauseLane(SinkError),
+    /// The address is set aside until its metadata says it is there.
+    SetAside(SinkError),
+    /// This event alone waits for its next try. Where it may have been delivered the lane goes carefully meanwhile,
+    /// so that tries of a whole window do not each make a window of duplicates.
+    TryAgain { error: SinkError, maybe_delivered: bool },
+}
+
+/// Decides from the outcome, how often the event was tried (this try included), and how long ago it was accepted.
+pub(super) fn verdict(outcome: Outcome, tries: u32, age: Duration) -> Verdict {
+    let (error, maybe_delivered, rejected) = match outcome {
+        Outcome::Delivered { .. } => return Verdict::Delivered,
+        Outcome::Retry { error, maybe_delivered, .. } => (error, maybe_delivered, false),
+        Outcome::Rejected { error, .. } => (error, false, true),
+        // Invariant: the constructors make no other outcome; one that is added later is no delivery.
+        _ => return Verdict::TryAgain { error: SinkError::new(hookbus_core::ErrorKind::Unexpected, "publish", "unknown outcome"), maybe_delivered: true },
+    };
+    match error.retry_class() {
+        // A sink that calls its own outage a rejection is not believed: it is the sink that is down.
+        RetryClass::Sink => Verdict::PauseLane(error),
+        RetryClass::Never => Verdict::DeadLetter(error),
+        _ if rejected => Verdict::DeadLetter(error),
+        RetryClass::Address if age >= UNROUTABLE_FOR => Verdict::DeadLetter(error),
+        RetryClass::Address => Verdict::SetAside(error),
+        RetryClass::Event if tries >= UNEXPECTED_TRIES => Verdict::DeadLetter(error),
+        RetryClass::Event => Verdict::TryAgain { error, maybe_delivered },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookbus_core::ErrorKind::{
+        self, Auth, Closed, InvalidEvent, Overloaded, Timeout, TooLarge, Unavailable, Unexpected, Unroutable,
+    };
+
+    use super::*;
+
+    fn word(outcome: Outcome, tries: u32, minutes: u64) -> &'static str {
+        match verdict(outcome, tries, Duration::from_mins(minutes)) {
+            Verdict::Delivered => "delivered",
+            Verdict::DeadLetter(_) => "dead letter",
+            Verdict::PauseLane(_) => "pause",
+            Verdict::SetAside(_) => "set aside",
+            Verdict::TryAgain { .. } => "again",
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let error = |kind: ErrorKind| SinkError::new(kind, "publish", "x");
+        // kind, tries, minutes since acceptance: after "retry", after "rejected"
+        let table = [
+            (Unavailable, 1, 0, "pause", "pause"),
+            (Unavailable, 1_000, 100_000, "pause", "pause"),
+            (Timeout, 1_000, 100_000, "pause", "pause"),
+            (Overloaded, 1_000, 100_000, "pause", "pause"),
+            (Auth, 1_000, 100_000, "pause", "pause"),
+            (Closed, 1, 0, "pause", "pause"),
+            (TooLarge, 1, 0, "dead letter", "dead letter"),
+            (InvalidEvent, 1, 0, "dead letter", "dead letter"),
+            (Unroutable, 1, 0, "set aside", "dead letter"),
+            (Unroutable, 1_000, 14, "set aside", "dead letter"),
+            (Unroutable, 1, 15, "dead letter", "dead letter"),
+            (Unexpected, 1, 0, "again", "dead letter"),
+            (Unexpected, 9, 100_000, "again", "dead letter"),
+            (Unexpected, 10, 0, "dead letter", "dead letter"),
+        ];
+        for (kind, tries, minutes, retry, rejected) in table {
+            assert_eq!(word(Outcome::retry(error(kind)), tries, minutes), retry, "{kind:?} {tries} {minutes}");
+            assert_eq!(word(Outcome::maybe_delivered(error(kind)), tries, minutes), retry, "{kind:?} {tries} {minutes}");
+            assert_eq!(word(Outcome::rejected(error(kind)), tries, minutes), rejected, "{kind:?} {tries} {minutes}");
+        }
+        assert_eq!(word(Outcome::delivered(None), 1, 0), "delivered");
+    }
+}

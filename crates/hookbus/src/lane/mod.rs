@@ -1,0 +1,114 @@
+//! A lane per sink: the only place that queues, batches, retries and gives up.
+//!
+//! A lane is a task that owns its queue. Events come in through a bounded channel and are charged to the lane's
+//! budget of events and bytes until they are resolved. Every delivery carries a [`Ticket`], by which the lane tells
+//! the waiting request what became of it, and by which a request that waits no longer withdraws what is not sent.
+
+mod backoff;
+mod budget;
+mod giving_up;
+mod pace;
+mod queue;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use hookbus_core::{Envelope, Health, Sink};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::accept::Ticket;
+use budget::{Budget, Charge};
+use worker::Worker;
+
+/// How a lane works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneConfig {
+    /// Events it holds at most.
+    pub(crate) max_events: usize,
+    /// Bytes of events it holds at most.
+    pub(crate) max_bytes: usize,
+    /// How long one publish may take.
+    pub(crate) publish_timeout: Duration,
+}
+
+/// The way into a lane.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    name: Arc<str>,
+    submit: mpsc::Sender<Delivery>,
+    budget: Arc<Budget>,
+    health: watch::Receiver<Health>,
+}
+
+/// The running task of a lane.
+pub(crate) struct Running {
+    /// Dropped or sent: finish what is in flight and close the sink.
+    stop: tokio::sync::oneshot::Sender<tokio::time::Instant>,
+    task: JoinHandle<()>,
+}
+
+/// An event on its way to one address of the lane's sink.
+pub(crate) struct Delivery {
+    pub(crate) envelope: Envelope,
+    /// What must stay in order, as a hash; equal hashes of different groups only wait for each other needlessly.
+    pub(crate) group: Option<u64>,
+    pub(crate) ticket: Ticket,
+    pub(crate) attempts: u32,
+    pub(crate) accepted: tokio::time::Instant,
+    charge: Option<Charge>,
+}
+
+impl Delivery {
+    pub(crate) fn new(envelope: Envelope, group: Option<u64>, ticket: Ticket) -> Self {
+        Self { envelope, group, ticket, attempts: 0, accepted: tokio::time::Instant::now(), charge: None }
+    }
+}
+
+impl Lane {
+    /// Starts a lane for a sink.
+    pub(crate) fn start(name: Arc<str>, sink: Arc<dyn Sink>, config: LaneConfig) -> (Self, Running) {
+        let (submit, submitted) = mpsc::channel(config.max_events);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (health, healthy) = watch::channel(Health::starting());
+        let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
+        let worker = Worker::new(Arc::clone(&name), sink, config, health);
+        let task = tokio::spawn(worker.run(submitted, stopped));
+        (Self { name, submit, budget, health: healthy }, Running { stop, task })
+    }
+
+    /// The sink's configured name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How the sink is doing, now and from now on.
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Hands a delivery over. A full lane gives it back at once: nothing waits here.
+    pub(crate) fn submit(&self, mut delivery: Delivery) -> Result<(), Delivery> {
+        match self.budget.charge(delivery.envelope.event.size()) {
+            Some(charge) => delivery.charge = Some(charge),
+            None => return Err(delivery),
+        }
+        self.submit.try_send(delivery).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(delivery) | mpsc::error::TrySendError::Closed(delivery) => delivery,
+        })
+    }
+}
+
+impl Running {
+    /// Lets the lane finish what is in flight, withdraws the rest, and closes the sink, all by `deadline`.
+    pub(crate) async fn stop(self, deadline: tokio::time::Instant) {
+        let _ = self.stop.send(deadline);
+        // The worker keeps to the deadline itself; the margin is for its last steps.
+        let _ = tokio::time::timeout_at(deadline + Duration::from_secs(1), self.task).await;
+    }
+}

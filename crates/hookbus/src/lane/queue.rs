@@ -1,0 +1,243 @@
+//! What a lane has to send, in the order it may be sent.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use hookbus_core::{Address, Capabilities};
+use tokio::time::Instant;
+
+use super::Delivery;
+
+/// The queue of a lane.
+///
+/// Deliveries of a group stand in line behind each other; a group is `ready` when its first one may be sent, and
+/// busy while one of it is in flight. What belongs to no group is ready at once. Addresses that are set aside hold
+/// back their own deliveries only.
+#[derive(Default)]
+pub(super) struct Queue {
+    ready: VecDeque<Turn>,
+    groups: HashMap<u64, Group>,
+    later: BTreeMap<(Instant, u64), Turn>,
+    aside: HashMap<Address, Vec<Turn>>,
+    turns: u64,
+    len: usize,
+}
+
+/// A place in line.
+enum Turn {
+    /// A delivery without a group.
+    Single(Delivery),
+    /// The first delivery of a group.
+    Group(u64),
+}
+
+#[derive(Default)]
+struct Group {
+    waiting: VecDeque<Delivery>,
+    in_flight: bool,
+}
+
+impl Group {
+    /// Whether nothing is left of it, so that a later delivery begins it anew.
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && !self.in_flight
+    }
+}
+
+impl Queue {
+    /// Deliveries waiting, whatever for.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a new delivery behind all of its group.
+    pub(super) fn push(&mut self, delivery: Delivery) {
+        self.len += 1;
+        let Some(key) = delivery.group else { return self.ready.push_back(Turn::Single(delivery)) };
+        // A group that exists is ready, waiting for its time, set aside or in flight: it comes when it comes.
+        let group = self.groups.entry(key).or_insert_with(|| {
+            self.ready.push_back(Turn::Group(key));
+            Group::default()
+        });
+        group.waiting.push_back(delivery);
+    }
+
+    /// Takes the next batch: at most `limit` events within what the sink takes, in order. Withdrawn deliveries are
+    /// dropped on the way. Groups that are in it are in flight until [`Queue::landed`].
+    pub(super) fn take(&mut self, capabilities: &Capabilities, limit: usize) -> Vec<Delivery> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let limit = limit.min(capabilities.batch_events());
+        let full = |batch: &Vec<Delivery>, bytes: usize| batch.len() >= limit || bytes >= capabilities.batch_bytes();
+        while !full(&batch, bytes) {
+            let Some(turn) = self.ready.pop_front() else { break };
+            let turn = match self.skip_withdrawn(turn) {
+                Some(turn) => turn,
+                None => continue,
+            };
+            let Some((address, size)) = self.first(&turn) else { continue };
+            if let Some(held) = self.aside.get_mut(&address) {
+                held.push(turn);
+                continue;
+            }
+            if !batch.is_empty() && bytes + size > capabilities.batch_bytes() {
+                self.ready.push_front(turn);
+                break;
+            }
+            match turn {
+                Turn::Single(delivery) => {
+                    self.len -= 1;
+                    if delivery.ticket.send() {
+                        bytes += size;
+                        batch.push(delivery);
+                    }
+                }
+                Turn::Group(key) => bytes += self.take_group(key, capabilities, limit, bytes, &mut batch),
+            }
+        }
+        batch
+    }
+
+    /// Takes the first delivery of a group, or several where the sink accepts no later one after a failure.
+    fn take_group(&mut self, key: u64, capabilities: &Capabilities, limit: usize, before: usize, batch: &mut Vec<Delivery>) -> usize {
+        let Some(group) = self.groups.get_mut(&key) else { return 0 };
+        let mut bytes = 0;
+        while let Some(delivery) = group.waiting.front() {
+            let size = delivery.envelope.event.body().len();
+            let fits = batch.len() < limit && (batch.is_empty() || before + bytes + size <= capabilities.batch_bytes());
+            if group.in_flight && !(fits && capabilities.takes_prefix()) {
+                break;
+            }
+            // Invariant: there is a first one.
+            let Some(delivery) = group.waiting.pop_front() else { break };
+            self.len -= 1;
+            if delivery.ticket.send() {
+                group.in_flight = true;
+                bytes += size;
+                batch.push(delivery);
+            }
+        }
+        if group.is_over() {
+            self.groups.remove(&key);
+        }
+        bytes
+    }
+
+    /// Tells that a batch came back: `again` are its deliveries that need another try, in their order, no sooner
+    /// than `when`; `groups` are all groups that were in it.
+    pub(super) fn landed(&mut self, groups: impl IntoIterator<Item = u64>, again: Vec<Delivery>, when: Option<Instant>) {
+        self.len += again.len();
+        let mut singles = Vec::new();
+        for delivery in again.into_iter().rev() {
+            match delivery.group {
+                Some(key) => self.groups.entry(key).or_default().waiting.push_front(delivery),
+                None => singles.push(Turn::Single(delivery)),
+            }
+        }
+        for key in groups {
+            let Some(group) = self.groups.get_mut(&key) else { continue };
+            group.in_flight = false;
+            if group.is_over() {
+                self.groups.remove(&key);
+            } else {
+                singles.push(Turn::Group(key));
+            }
+        }
+        for turn in singles {
+            match when {
+                Some(when) => {
+                    self.turns += 1;
+                    self.later.insert((when, self.turns), turn);
+                }
+                None => self.ready.push_front(turn),
+            }
+        }
+    }
+
+    /// Holds back what goes to this address.
+    pub(super) fn set_aside(&mut self, address: Address) {
+        self.aside.entry(address).or_default();
+    }
+
+    /// Lets what goes to this address go again.
+    pub(super) fn restore(&mut self, address: &Address) {
+        for turn in self.aside.remove(address).unwrap_or_default().into_iter().rev() {
+            self.ready.push_front(turn);
+        }
+    }
+
+    /// Makes ready what has waited long enough.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
+            self.ready.push_back(entry.remove());
+        }
+    }
+
+    /// When something becomes ready by itself.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.later.first_key_value().map(|((when, _), _)| *when)
+    }
+
+    /// Whether anything could be sent now.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Drops what its request withdrew, so that it holds no room.
+    pub(super) fn purge(&mut self) {
+        let Self { ready, groups, later, aside, len, .. } = self;
+        groups.values_mut().for_each(|group| group.waiting.retain(|delivery| !delivery.ticket.is_withdrawn()));
+        let keep = |turn: &Turn| match turn {
+            Turn::Single(delivery) => !delivery.ticket.is_withdrawn(),
+            Turn::Group(key) => groups.get(key).is_some_and(|group| !group.is_over()),
+        };
+        ready.retain(keep);
+        later.retain(|_, turn| keep(turn));
+        aside.values_mut().for_each(|held| held.retain(keep));
+        groups.retain(|_, group| !group.is_over());
+        let turns = || ready.iter().chain(later.values()).chain(aside.values().flatten());
+        *len = groups.values().map(|group| group.waiting.len()).sum::<usize>()
+            + turns().filter(|turn| matches!(turn, Turn::Single(_))).count();
+    }
+
+    /// Empties the queue, for the end.
+    pub(super) fn drain(&mut self) -> Vec<Delivery> {
+        let Self { ready, groups, later, aside, .. } = std::mem::take(self);
+        let turns = ready.into_iter().chain(later.into_values()).chain(aside.into_values().flatten());
+        let singles = turns.filter_map(|turn| match turn {
+            Turn::Single(delivery) => Some(delivery),
+            Turn::Group(_) => None,
+        });
+        singles.chain(groups.into_values().flat_map(|group| group.waiting)).collect()
+    }
+
+    /// Drops withdrawn deliveries from the head of a turn; nothing is left of a turn without any other.
+    fn skip_withdrawn(&mut self, turn: Turn) -> Option<Turn> {
+        match &turn {
+            Turn::Single(delivery) if delivery.ticket.is_withdrawn() => {
+                self.len -= 1;
+                None
+            }
+            Turn::Single(_) => Some(turn),
+            Turn::Group(key) => {
+                let group = self.groups.get_mut(key)?;
+                while group.waiting.front().is_some_and(|delivery| delivery.ticket.is_withdrawn()) {
+                    group.waiting.pop_front();
+                    self.len -= 1;
+                }
+                if group.is_over() {
+                    self.groups.remove(key);
+                    return None;
+                }
+                Some(turn)
+            }
+        }
+    }
+
+    fn first(&self, turn: &Turn) -> Option<(Address, usize)> {
+        let delivery = match turn {
+            Turn::Single(delivery) => delivery,
+            Turn::Group(key) => self.groups.get(key)?.waiting.front()?,
+        };
+        Some((delivery.envelope.address.clone(), delivery.envelope.event.body().len()))
+    }
+}

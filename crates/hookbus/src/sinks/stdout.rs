@@ -1,0 +1,67 @@
+//! `stdout`: one structured CloudEvent a line, for development and for pipes.
+
+use std::io::Write;
+
+use async_trait::async_trait;
+use hookbus_core::{
+    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError, SinkPlugin,
+    sink::AddressKey,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The plugin of type `stdout`.
+#[derive(Debug)]
+pub struct Stdout;
+
+/// Configuration of a `stdout` sink: there is nothing to set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "stdout")]
+pub struct StdoutConfig {}
+
+impl SinkPlugin for Stdout {
+    const TYPE: &'static str = "stdout";
+    const ADDRESS: &'static [AddressKey] = &[];
+    type Config = StdoutConfig;
+
+    async fn connect(_: StdoutConfig, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(StdoutSink))
+    }
+}
+
+#[derive(Debug)]
+struct StdoutSink;
+
+#[async_trait]
+impl Sink for StdoutSink {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new().accepts_prefix()
+    }
+
+    async fn publish(&self, batch: &Batch, report: &Report, _: Instant) {
+        let mut lines = Vec::with_capacity(batch.body_bytes() + 512 * batch.len());
+        for envelope in batch.iter() {
+            envelope.event.write_structured(&mut lines);
+        }
+        // A pipe whose reader is slow blocks the write, so it runs where blocking is allowed.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&lines).and_then(|()| stdout.flush())
+        });
+        let error = match written.await {
+            Ok(Ok(())) => return report.set_rest(&Outcome::delivered(None)),
+            Ok(Err(error)) => SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error),
+            Err(panic) => SinkError::new(ErrorKind::Unexpected, "write", "the write was cut short").with_source(panic),
+        };
+        report.set_rest(&Outcome::maybe_delivered(error));
+    }
+
+    async fn probe(&self, _: Probe<'_>, _: Instant) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn close(&self, _: Instant) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
