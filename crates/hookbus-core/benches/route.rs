@@ -46,7 +46,7 @@ fn main() {
             let hit = verifier.event(&event_type(number));
             assert_eq!(router.route(&hit).destinations.len(), usize::from(*shape != "excluded"), "{shape}");
             criterion.bench_function(&format!("{shape}/{count}"), |bench| {
-                bench.iter(|| router.route(black_box(&hit)))
+                bench.iter(|| router.route(black_box(&hit)));
             });
         }
     }

@@ -1,13 +1,16 @@
 //! An event as a CloudEvent (CNCF CloudEvents 1.0.2): its attributes, and the structured form as one line of JSON.
 
-use std::io::Write as _;
+use std::{fmt, io::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::value::RawValue;
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
 
 use crate::{EventTime, VerifiedEvent};
 
-/// Deeper nesting than this is written as `data_base64`: readers commonly stop at 128 levels.
+/// Deeper nesting is written as `data_base64`: readers commonly stop at 128 levels.
 const MAX_DEPTH: usize = 100;
 
 impl VerifiedEvent {
@@ -75,11 +78,8 @@ impl VerifiedEvent {
     fn inline_json(&self) -> Option<&str> {
         let declared = self.content_type().is_none_or(is_json) && self.content_encoding().is_none();
         let text = std::str::from_utf8(self.body()).ok().filter(|_| declared)?;
-        if text.contains(['\n', '\r']) || too_deep(text.as_bytes()) {
-            return None;
-        }
-        let raw: &RawValue = serde_json::from_str(text).ok()?;
-        (raw.get().len() == text.len()).then_some(text)
+        let one_line = !text.contains(['\n', '\r']) && text.trim_ascii().len() == text.len();
+        (one_line && Readable::check(text).is_ok()).then_some(text)
     }
 }
 
@@ -89,22 +89,71 @@ fn is_json(content_type: &str) -> bool {
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
-fn too_deep(json: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return true;
+/// Reads JSON and keeps nothing of it, to know that common readers read it too: not nested too deep, no number beyond
+/// a double, no half of a surrogate pair. What is not must not stand in a line, or its reader loses the line.
+#[derive(Clone, Copy)]
+struct Readable {
+    depth: usize,
+}
+
+impl Readable {
+    fn check(text: &str) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        Self { depth: 0 }.deserialize(&mut json)?;
+        json.end()
+    }
+
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            Err(E::custom("nested too deep"))
+        } else {
+            Ok(Self { depth: self.depth + 1 })
         }
     }
-    false
+}
+
+impl<'de> DeserializeSeed<'de> for Readable {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while map.next_entry_seed(inner, inner)?.is_some() {}
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 fn write_member(line: &mut Vec<u8>, name: &str, value: &str) {

@@ -83,7 +83,8 @@ impl PointerSet {
         if self.slots == 0 {
             return values;
         }
-        let mut json = serde_json::Deserializer::from_slice(body);
+        let Ok(text) = std::str::from_utf8(body) else { return values };
+        let mut json = serde_json::Deserializer::from_str(text);
         let walk = Walk { set: self, node: 0, values: &mut values };
         if walk.deserialize(&mut json).and_then(|()| json.end()).is_err() {
             values.0.fill(Found::default());
@@ -118,6 +119,13 @@ impl<'s, 'a> Walk<'s, '_, 'a> {
 
     fn node(&self) -> &'s Node {
         &self.set.nodes[self.node]
+    }
+
+    /// Forgets what was found at a node and below it: of two equal names the last one counts, with all it holds.
+    fn forget(&mut self, node: usize) {
+        let node = &self.set.nodes[node];
+        node.slots.iter().for_each(|slot| self.values.0[*slot] = Found::default());
+        node.children.iter().for_each(|(_, child)| self.forget(*child));
     }
 }
 
@@ -154,7 +162,10 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
     fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(child) = map.next_key_seed(Name(self.node()))? {
             match child {
-                Some(child) => map.next_value_seed(self.step(child))?,
+                Some(child) => {
+                    self.forget(child);
+                    map.next_value_seed(self.step(child))?;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -280,13 +291,22 @@ mod tests {
     #[test]
     fn the_last_of_two_equal_names_counts() {
         assert_eq!(read(br#"{"a":"1","a":"2"}"#, &["/a"]), [Some("2".into())]);
+        assert_eq!(read(br#"{"a":"1","a":null}"#, &["/a"]), [None]);
+        assert_eq!(read(br#"{"o":{"id":"1"},"o":{"x":2}}"#, &["/o/id"]), [None]);
+        assert_eq!(read(br#"{"o":{"id":"1"},"o":null}"#, &["/o/id"]), [None]);
     }
 
     #[test]
     fn what_is_not_json_yields_nothing() {
-        for body in
-            [&b"{\"a\":1} x"[..], b"{\"a\":1", b"", b"a=1", b"{\"a\":\"\xff\"}", b"{\"a\":1}{\"a\":2}"]
-        {
+        for body in [
+            &b"{\"a\":1} x"[..],
+            b"{\"a\":1",
+            b"",
+            b"a=1",
+            b"{\"a\":\"\xff\"}",
+            b"{\"a\":1}{\"a\":2}",
+            b"{\"a\":1,\"b\":\"\xff\"}",
+        ] {
             assert_eq!(read(body, &["/a"]), [None], "{body:?}");
         }
         let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();

@@ -47,7 +47,7 @@ impl fmt::Display for Duration {
         let millis = self.0.as_millis();
         match [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")]
             .iter()
-            .find(|(unit, _)| millis % unit == 0)
+            .find(|(unit, _)| millis.is_multiple_of(*unit))
         {
             Some((unit, name)) => write!(f, "{}{name}", millis / unit),
             None => write!(f, "{millis}ms"),
@@ -103,7 +103,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
             .iter()
-            .find(|(unit, _)| self.0 % unit == 0)
+            .find(|(unit, _)| self.0.is_multiple_of(*unit))
         {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),

@@ -286,7 +286,7 @@ fn a_body_stands_in_the_line_as_it_is_or_as_base64() {
     let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
     let braces_in_text = format!(r#"{{"a":"{}\"\\"}}"#, "[{".repeat(200)).into_bytes();
     let json = Some("application/json");
-    let cases: [(&[u8], _, _, bool); 28] = [
+    let cases: [(&[u8], _, _, bool); 30] = [
         (br#"{"type":"a"}"#, json, None, true),
         (br#"{"type":"a"}"#, None, None, true),
         (br#"{"type":"a"}"#, Some("Application/JSON; charset=utf-8"), None, true),
@@ -312,6 +312,8 @@ fn a_body_stands_in_the_line_as_it_is_or_as_base64() {
         (b"", json, None, false),
         (b"a=1&b=2", None, None, false),
         (b"{\"a\":1", json, None, false),
+        (br#"{"n":1e400}"#, json, None, false),
+        (br#"{"half":"\ud800"}"#, json, None, false),
         (b"{}", Some("text/plain"), None, false),
         (b"{}", Some("application/x-json-stream"), None, false),
         (b"{}", json, Some("gzip"), false),

@@ -126,7 +126,7 @@ impl Request {
         body: &Bytes,
     ) -> Result<VerifiedEvent, Refusal> {
         let rules = Scheme::built_in(scheme).expect("it is built in");
-        let secrets: Vec<_> = secrets.iter().map(|secret| Secret::clone(secret)).collect();
+        let secrets: Vec<_> = secrets.iter().copied().cloned().collect();
         let (verifier, unusable) = Verifier::new("source", rules, Some(PUBLIC_URL.to_owned()), &secrets);
         let empty = secrets.iter().filter(|secret| secret.is_empty()).count();
         assert_eq!(

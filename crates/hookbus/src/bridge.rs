@@ -1,11 +1,6 @@
 //! A running bridge: built from a configuration, served until told to stop.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hookbus_core::{Health, Router, SinkContext, SinkError, route::Unaddressable};
 use thiserror::Error;
@@ -105,7 +100,8 @@ impl Bridge {
             order: source.order,
         };
         let sources = verifiers.into_iter().zip(&sources);
-        let sources = sources.map(|(verifier, source)| Source::new(verifier, waiting(source), &budget)).collect();
+        let sources =
+            sources.map(|(verifier, source)| Source::new(verifier, waiting(source), &budget)).collect();
         let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
@@ -148,7 +144,8 @@ impl fmt::Debug for Bridge {
 async fn open(sink: SinkConfig, base: &std::path::Path) -> Result<(Lane, Running), SinkError> {
     let SinkConfig { name, publish_timeout, prepared, .. } = sink;
     let connecting = prepared.connect(SinkContext::new(&name, base));
-    let late = || SinkError::new(hookbus_core::ErrorKind::Timeout, "connect", "the sink did not open within 30s");
+    let late =
+        || SinkError::new(hookbus_core::ErrorKind::Timeout, "connect", "the sink did not open within 30s");
     let opened = tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(late()));
     let opened = opened.map_err(|error| error.at_sink(&name))?;
     let publish_timeout = publish_timeout.get();

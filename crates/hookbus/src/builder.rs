@@ -92,7 +92,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`RunError`].
-    pub async fn run(self, config: &ConfigText, shutdown: impl Future<Output = ()>) -> Result<Summary, RunError> {
+    pub async fn run(
+        self,
+        config: &ConfigText,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Summary, RunError> {
         Ok(self.start(config).await?.serve(shutdown).await)
     }
 

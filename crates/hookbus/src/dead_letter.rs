@@ -149,7 +149,14 @@ mod tests {
 
     fn letter(body: &'static str) -> DeadLetter {
         let (event, sink) = (event("fastpix", body), "bus".into());
-        DeadLetter { event, sink, address: None, reason: "too-large", error: "no \"room\"".into(), attempts: 1 }
+        DeadLetter {
+            event,
+            sink,
+            address: None,
+            reason: "too-large",
+            error: "no \"room\"".into(),
+            attempts: 1,
+        }
     }
 
     fn store(folder: &std::path::Path, max_size: u64) -> Arc<DeadLetters> {
@@ -166,7 +173,8 @@ mod tests {
         first.unwrap();
         second.unwrap();
         let text = std::fs::read_to_string(&store.path).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["reason"], "too-large");
         assert_eq!(lines[0]["error"], "no \"room\"");

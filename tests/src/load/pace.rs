@@ -13,6 +13,8 @@ use tokio::sync::Semaphore;
 
 /// The least time between two wake-ups of the pacer of an offered rate: what falls due between is released at once.
 const TICK: Duration = Duration::from_micros(50);
+/// How long after the end a request that fell due in time may still be sent.
+const LAST: Duration = Duration::from_millis(100);
 
 /// Hands out requests: each at once, or each at its own time.
 #[derive(Debug)]
@@ -94,11 +96,15 @@ impl Pace {
         }
     }
 
-    /// Ends the wait of all connections; what nobody took by now was offered and not sent.
+    /// Ends the wait of all connections; what nobody takes within [`LAST`] was offered and not sent.
     pub(super) fn close(&self) {
-        if let Some(offered) = &self.offered {
-            offered.due.close();
+        let Some(offered) = &self.offered else { return };
+        let deadline = Instant::now() + LAST;
+        // Not the permits: one that was handed to a connection, but not yet seen by it, is lost by closing.
+        while self.unsent() > 0 && Instant::now() < deadline {
+            thread::park_timeout(TICK);
         }
+        offered.due.close();
     }
 
     /// How many requests fell due and were not sent.

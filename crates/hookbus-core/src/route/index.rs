@@ -47,8 +47,9 @@ impl TypeIndex {
         catch_all.retain(|route| !nothing.contains(route));
         catch_all.dedup();
         let (literals, filed) = file(entries);
-        // Case is folded once in `matching`; sixteen thousand short literals still build in milliseconds.
-        let scanner = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&literals).ok();
+        // A prefilter restarts at every dot of a type and costs more than it saves. Case is folded in `matching`; sixteen thousand short literals still build in milliseconds.
+        let scanner =
+            AhoCorasick::builder().match_kind(MatchKind::Standard).prefilter(false).build(&literals).ok();
         debug_assert!(scanner.is_some(), "literals of at most 256 bytes always fit");
         Self { scanner: scanner.filter(|_| !literals.is_empty()), filed, catch_all }
     }

@@ -22,7 +22,7 @@ impl Capabilities {
     /// 512 events or 4 MiB of bodies a batch, one batch in flight, no promise about order within a batch.
     pub const fn new() -> Self {
         Self {
-            max_batch: NonZeroUsize::new(512).unwrap(),
+            max_batch: at_least_one(512),
             max_batch_bytes: 4 << 20,
             max_in_flight: NonZeroUsize::MIN,
             accepts_prefix: false,

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{
+    HeaderValue,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
@@ -132,12 +135,20 @@ impl Reading<'_, '_, '_> {
         let event_type = take("type", &places.event_type);
         let subject = take("subject", &places.subject);
         let unit = knobs.time.as_ref().map(|time| time.unit);
-        let time = take("time", &places.time).and_then(|text| clock::read(unit?, &text.text));
-        let content_type = head.headers.get(CONTENT_TYPE).cloned();
+        let time = places.time.iter().find_map(|place| {
+            let found = self.value(place)?;
+            Some((clock::read(unit?, &found.text)?, found.signed))
+        });
+        if time.is_some_and(|(_, signed)| !signed) {
+            unsigned.push("time");
+        }
+        let readable =
+            |name| head.headers.get(name).filter(|value: &&HeaderValue| value.to_str().is_ok()).cloned();
+        let content_type = readable(CONTENT_TYPE);
         if content_type.is_some() {
             unsigned.push("datacontenttype");
         }
-        let content_encoding = head.headers.get(CONTENT_ENCODING).cloned();
+        let content_encoding = readable(CONTENT_ENCODING);
         if content_encoding.is_some() {
             unsigned.push("contentencoding");
         }
@@ -149,7 +160,7 @@ impl Reading<'_, '_, '_> {
             id: event_id(id),
             event_type: event_type.map(|found| found.text),
             subject: subject.map(|found| found.text),
-            time: time.or(ts),
+            time: time.map(|(time, _)| time).or(ts),
             received,
             proof: self.proof(),
             content_type,

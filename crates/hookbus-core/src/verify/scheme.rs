@@ -256,8 +256,20 @@ impl Scheme {
 
     /// Headers a consumer needs to verify again, in lower case: all the scheme reads but the bearer ones.
     pub fn proof_headers(&self) -> Vec<HeaderName> {
-        let Knobs { sig, require, ts, id, event_type, subject, time, .. } = &self.knobs;
-        let signature = sig.headers.iter().map(|header| &header.0).filter(|_| !self.is_bearer()).cloned();
+        let signature =
+            self.knobs.sig.headers.iter().map(|header| &header.0).filter(|_| !self.is_bearer()).cloned();
+        let mut names = Vec::new();
+        for name in signature.chain(self.read_headers()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The headers that something beside the signature is taken from.
+    fn read_headers(&self) -> Vec<HeaderName> {
+        let Knobs { require, ts, id, event_type, subject, time, .. } = &self.knobs;
         // Invariant: `check` refuses names that are no header names.
         let require = require.keys().filter_map(|name| name.parse().ok());
         let ts = ts.iter().filter_map(|ts| match &ts.from {
@@ -266,13 +278,7 @@ impl Scheme {
         });
         let time = time.iter().flat_map(|time| time.from.headers());
         let located = id.headers().chain(event_type.headers()).chain(subject.headers()).chain(time).cloned();
-        let mut names = Vec::new();
-        for name in signature.chain(require).chain(ts).chain(located) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+        require.chain(ts).chain(located).collect()
     }
 
     /// Whether the knobs fit together.
@@ -313,8 +319,23 @@ impl Scheme {
         if let Some((_, message)) = rules.iter().find(|(broken, _)| *broken) {
             return Err((*message).into());
         }
+        if self.is_bearer() {
+            let read = self.read_headers();
+            if let Some(token) = sig.headers.iter().find(|header| read.contains(&header.0)) {
+                return Err(format!(
+                    "`{}` carries the secret itself, so nothing else can be taken from it",
+                    token.0
+                ));
+            }
+        }
         if let Some(ts) = ts {
             match &ts.from {
+                Locator::Header(_) | Locator::Field(_) if !signed.has(&Part::Ts) => {
+                    return Err(
+                        "`ts` is not part of `signed`, so anybody could change it and replay a request"
+                            .into(),
+                    );
+                }
                 Locator::Field(_) if sig.kv_sep.is_none() || sig.item_sep.is_none() => {
                     return Err("`ts.from = \"field:..\"` needs `sig.item-sep` and `sig.kv-sep`".into());
                 }

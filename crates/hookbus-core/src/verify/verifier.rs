@@ -148,8 +148,13 @@ impl Verifier {
             _ => b"",
         };
         // Headers the event's attributes come from: whoever added a second one must not choose which counts.
+        // They travel with the event as text, so they have to be text.
         for name in &self.proof {
-            header::unique(head.headers, name)?;
+            if header::unique(head.headers, name)?
+                .is_some_and(|value| !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
+            {
+                return Err(Refusal::MalformedHeader);
+            }
         }
         let signature = header::read(knobs, head.headers, field)?;
         let ts = ts_header.or(signature.field);

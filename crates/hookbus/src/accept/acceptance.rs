@@ -46,7 +46,10 @@ impl Slot {
 
 impl Acceptance {
     /// An event for these destinations; those of `delivered` have it already.
-    pub(super) fn new(destinations: SmallVec<[Destination; 2]>, delivered: impl Fn(&Destination) -> bool) -> Self {
+    pub(super) fn new(
+        destinations: SmallVec<[Destination; 2]>,
+        delivered: impl Fn(&Destination) -> bool,
+    ) -> Self {
         let slot = |destination| if delivered(destination) { Slot::Delivered } else { Slot::Queued(None) };
         let slots = destinations.iter().map(slot).collect();
         let state = Mutex::new(State { slots, withdrawn: false });
@@ -65,8 +68,13 @@ impl Acceptance {
     /// The destinations that have the event.
     pub(super) fn delivered(&self) -> impl Iterator<Item = &Destination> {
         let state = self.lock();
-        let at: SmallVec<[usize; 4]> =
-            state.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Delivered)).map(|(at, _)| at).collect();
+        let at: SmallVec<[usize; 4]> = state
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| matches!(slot, Slot::Delivered))
+            .map(|(at, _)| at)
+            .collect();
         at.into_iter().map(|at| &self.destinations[at])
     }
 
@@ -142,7 +150,8 @@ impl Drop for Withdrawal {
         for slot in &mut state.slots {
             if let Slot::Queued(error) = slot {
                 let late = || SinkError::new(ErrorKind::Timeout, "queue", "not sent within `ack-timeout`");
-                *slot = Slot::Missing { error: error.take().unwrap_or_else(late), after: Duration::from_secs(1) };
+                *slot =
+                    Slot::Missing { error: error.take().unwrap_or_else(late), after: Duration::from_secs(1) };
             }
         }
         drop(state);

@@ -64,7 +64,11 @@ impl Default for Memory {
 
 impl Memory {
     /// Begins an acceptance, or finds the one that is under way.
-    pub(super) fn begin(&self, event: &VerifiedEvent, destinations: &SmallVec<[Destination; 2]>) -> Remembered {
+    pub(super) fn begin(
+        &self,
+        event: &VerifiedEvent,
+        destinations: &SmallVec<[Destination; 2]>,
+    ) -> Remembered {
         let Some(key) = self.key(event) else {
             let acceptance = Acceptance::new(destinations.clone(), |_| false);
             return Remembered::Begun(Arc::new(acceptance), (0..destinations.len()).collect());

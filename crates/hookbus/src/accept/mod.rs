@@ -3,6 +3,9 @@
 mod acceptance;
 mod memory;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
@@ -16,6 +19,8 @@ use hookbus_core::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(crate) use acceptance::TestTicket;
 pub(crate) use acceptance::Ticket;
 
 use crate::{
@@ -78,7 +83,11 @@ impl Acceptor {
     /// A re-delivery joins the first delivery where that is still under way, and goes only where the event is
     /// missing. When the wait is over, what is not sent is withdrawn: after a 503 nothing is published but what was
     /// in flight. The same holds where the client goes away and this future is dropped.
-    pub(crate) async fn accept(&self, event: VerifiedEvent, waiting: Waiting) -> Result<Accepted, NotAccepted> {
+    pub(crate) async fn accept(
+        &self,
+        event: VerifiedEvent,
+        waiting: Waiting,
+    ) -> Result<Accepted, NotAccepted> {
         let decision = self.router.route(&event);
         if decision.is_ignored() {
             return Ok(Accepted::Ignored);
@@ -121,13 +130,20 @@ impl Acceptor {
             let (error, after) = match slot {
                 Slot::Delivered => continue,
                 Slot::Rejected { error, tries } => {
-                    letters.push(letter(to.sink, Some(to.address), error.kind().as_str(), error.to_string(), tries));
+                    letters.push(letter(
+                        to.sink,
+                        Some(to.address),
+                        error.kind().as_str(),
+                        error.to_string(),
+                        tries,
+                    ));
                     continue;
                 }
                 Slot::Queued(error) | Slot::InFlight(error) => (error, Duration::ZERO),
                 Slot::Missing { error, after } => (Some(error), after),
             };
-            let unanswered = || format!("sink `{}`: no confirmation within `ack-timeout`", self.lanes[to.sink].name());
+            let unanswered =
+                || format!("sink `{}`: no confirmation within `ack-timeout`", self.lanes[to.sink].name());
             let why = error.map_or_else(unanswered, |error| error.to_string());
             return Err(NotAccepted { retry_after: after.max(Duration::from_secs(1)), why });
         }
@@ -181,12 +197,14 @@ impl Acceptor {
             (Order::Subject, Some(subject)) => Some(Some(subject)),
             (Order::Subject, None) => None,
         };
-        let group = subject.map(|subject| self.hasher.hash_one((&destination.address, event.source(), subject)));
+        let group =
+            subject.map(|subject| self.hasher.hash_one((&destination.address, event.source(), subject)));
         let lane = &self.lanes[destination.sink];
         let ticket = Ticket::new(acceptance, at);
         let envelope = Envelope { event: event.clone(), address: destination.address.clone() };
         if let Err(delivery) = lane.submit(Delivery::new(envelope, group, ticket)) {
-            let error = SinkError::new(ErrorKind::Overloaded, "queue", "the lane is full").at_sink(lane.name());
+            let error =
+                SinkError::new(ErrorKind::Overloaded, "queue", "the lane is full").at_sink(lane.name());
             delivery.ticket.missing(error, Duration::from_secs(1));
         }
     }

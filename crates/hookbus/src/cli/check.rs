@@ -31,7 +31,9 @@ impl Check {
         let names = config.sources.iter().map(|source| source.name.clone());
         wrong.extend(Router::new(names, &config.routes).err().map(|error| error.to_string()));
         if !self.no_secrets {
-            wrong.extend(config.sources.iter().filter_map(|source| source.resolve(&config.base).err()).flatten());
+            wrong.extend(
+                config.sources.iter().filter_map(|source| source.resolve(&config.base).err()).flatten(),
+            );
         }
         if global.json {
             let mut problems = warnings.to_json();
@@ -47,7 +49,8 @@ impl Check {
             if wrong.is_empty() {
                 let Config { sources, sinks, routes, .. } = &config;
                 let counts = [(sources.len(), "source"), (sinks.len(), "sink"), (routes.len(), "route")];
-                let counts = counts.map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
+                let counts = counts
+                    .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
                 print(&format!("{}: sound; {}", global.config.display(), counts.join(", ")))?;
             }
         }

@@ -33,16 +33,21 @@ pub(super) async fn post(uri: &Uri, headers: HeaderMap, body: Bytes) -> Result<A
 
 async fn exchange(uri: &Uri, headers: HeaderMap, body: Bytes) -> Result<Answered, Failure> {
     let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
-        return failure(format!("`{uri}`: events are sent to http:// addresses; for https use the bridge's own address"));
+        return failure(format!(
+            "`{uri}`: events are sent to http:// addresses; for https use the bridge's own address"
+        ));
     };
     let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) => return failure(format!("cannot reach {authority}: {error}; does `hookbus serve` run?")),
+        Err(error) => {
+            return failure(format!("cannot reach {authority}: {error}; does `hookbus serve` run?"));
+        }
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str())).body(Full::new(body))?;
+    let mut request =
+        Request::post(uri.path_and_query().map_or("/", |path| path.as_str())).body(Full::new(body))?;
     *request.headers_mut() = headers;
     request.headers_mut().insert(HOST, authority.as_str().parse()?);
     let answer = sender.send_request(request).await?;
@@ -54,5 +59,9 @@ async fn exchange(uri: &Uri, headers: HeaderMap, body: Bytes) -> Result<Answered
         whole.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     connection.abort();
-    Ok(Answered { status: head.status, headers: head.headers, body: String::from_utf8_lossy(&whole).into_owned() })
+    Ok(Answered {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8_lossy(&whole).into_owned(),
+    })
 }

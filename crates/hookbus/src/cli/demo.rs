@@ -7,11 +7,8 @@ use hookbus_core::{Scheme, Secret};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
-    FAILURE, Failure, Global, Outcome, client, failure,
-    init::development_secret,
-    note, runtime,
-    samples::sample,
-    send::sign,
+    FAILURE, Failure, Global, Outcome, client, failure, init::development_secret, note, runtime,
+    samples::sample, send::sign,
 };
 use crate::{ConfigText, Hookbus};
 
@@ -25,7 +22,11 @@ struct Step {
 const STEPS: [Step; 3] = [
     Step { source: "fastpix", story: "a genuine FastPix event (HMAC-SHA256, base64)", forged: false },
     Step { source: "fastgen", story: "a genuine Fastgen event (HMAC-SHA256, hex)", forged: false },
-    Step { source: "fastpix", story: "a forged FastPix event: one byte of a signed body was changed", forged: true },
+    Step {
+        source: "fastpix",
+        story: "a forged FastPix event: one byte of a signed body was changed",
+        forged: true,
+    },
 ];
 
 pub(super) fn run(global: &Global) -> Outcome {

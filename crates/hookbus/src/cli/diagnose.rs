@@ -32,12 +32,16 @@ pub(super) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Ve
             let needed: Vec<_> = captured.scheme.proof_headers().iter().map(ToString::to_string).collect();
             findings.push(format!("this scheme reads {}", needed.join(", ")));
         }
-        Refusal::InvalidSecret => findings.push("the secret is not in the form this provider displays it".to_owned()),
+        Refusal::InvalidSecret => {
+            findings.push("the secret is not in the form this provider displays it".to_owned())
+        }
         Refusal::TimestampTooOld | Refusal::TimestampInFuture => {
             findings.push("the signature itself is right; --at gives the time of receipt".to_owned());
         }
         Refusal::BadEncoding => {
-            findings.push("hex signatures are lower case, base64 ones padded and of the standard alphabet".to_owned());
+            findings.push(
+                "hex signatures are lower case, base64 ones padded and of the standard alphabet".to_owned(),
+            );
         }
         _ => {}
     }
@@ -55,11 +59,20 @@ fn bodies(body: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
     let mut variants = vec![
         ([body, b"\n"].concat(), "it is authentic with a newline behind the body: the capture lost it"),
         ([body, b"\r\n"].concat(), "it is authentic with CRLF behind the body: the capture lost it"),
-        (body.trim_ascii_end().to_vec(), "it is authentic without the white space at the end: the capture added it"),
+        (
+            body.trim_ascii_end().to_vec(),
+            "it is authentic without the white space at the end: the capture added it",
+        ),
     ];
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
-        let again = "it is authentic in another layout of the same JSON: the body was parsed and written again";
-        variants.extend([serde_json::to_vec(&json), serde_json::to_vec_pretty(&json)].into_iter().flatten().map(|body| (body, again)));
+        let again =
+            "it is authentic in another layout of the same JSON: the body was parsed and written again";
+        variants.extend(
+            [serde_json::to_vec(&json), serde_json::to_vec_pretty(&json)]
+                .into_iter()
+                .flatten()
+                .map(|body| (body, again)),
+        );
     }
     variants.retain(|(variant, _)| variant != body);
     variants
@@ -71,9 +84,18 @@ fn secrets(secrets: &[Secret]) -> Vec<(Vec<Secret>, &'static str)> {
         secrets.iter().filter_map(|secret| change(secret.expose())).map(Secret::new).collect()
     };
     vec![
-        (map(&|text| Some(STANDARD.encode(text).into_bytes())), "it was signed with the secret's text instead of its base64-decoded bytes"),
-        (map(&|text| STANDARD.decode(text).ok()), "it was signed with the base64-decoded secret instead of its text"),
+        (
+            map(&|text| Some(STANDARD.encode(text).into_bytes())),
+            "it was signed with the secret's text instead of its base64-decoded bytes",
+        ),
+        (
+            map(&|text| STANDARD.decode(text).ok()),
+            "it was signed with the base64-decoded secret instead of its text",
+        ),
         (map(&|text| Some([text, b"\n"].concat())), "it was signed with a newline behind the secret"),
-        (map(&|text| Some(text.trim_ascii().to_vec()).filter(|trimmed| trimmed != text)), "the secret given has white space around it"),
+        (
+            map(&|text| Some(text.trim_ascii().to_vec()).filter(|trimmed| trimmed != text)),
+            "the secret given has white space around it",
+        ),
     ]
 }

@@ -38,7 +38,11 @@ impl Init {
         if global.json {
             print(&json!({ "config": config, "secret": secret }).to_string())?;
         } else {
-            let folder = if self.dir == Path::new(".") { String::new() } else { format!("cd {} && ", self.dir.display()) };
+            let folder = if self.dir == Path::new(".") {
+                String::new()
+            } else {
+                format!("cd {} && ", self.dir.display())
+            };
             print(&format!(
                 "wrote {} and {} (a random development secret)\n\nNext:\n  {folder}hookbus serve\n  {folder}hookbus send fastpix      in another terminal",
                 config.display(),

@@ -23,16 +23,21 @@ pub(super) fn sample(provider: &str, event_type: Option<&str>, now_ms: u128) -> 
         _ => return Ok(made_up(event_type.unwrap_or("example.event"), now_ms)),
     };
     let wanted = event_type.unwrap_or(usual);
-    let type_of = |line: &str| serde_json::from_str::<Value>(line).ok()?.get(key)?.as_str().map(str::to_owned);
+    let type_of =
+        |line: &str| serde_json::from_str::<Value>(line).ok()?.get(key)?.as_str().map(str::to_owned);
     let types: Vec<_> = lines.lines().filter_map(|line| Some((type_of(line)?, line))).collect();
     let Some((_, line)) = types.iter().find(|(known, _)| known == wanted) else {
         let names = || types.iter().map(|(name, _)| name.as_str());
-        let hint = nearest(wanted, names()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        let hint =
+            nearest(wanted, names()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
         let all = names().collect::<Vec<_>>().join("\n  ");
-        return failure(format!("there is no sample of type `{wanted}`{hint}; there are\n  {all}\nor give a --file"));
+        return failure(format!(
+            "there is no sample of type `{wanted}`{hint}; there are\n  {all}\nor give a --file"
+        ));
     };
     // The top-level id stands as a text of its own in each sample; only that is replaced.
-    let old = serde_json::from_str::<Value>(line)?.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let old =
+        serde_json::from_str::<Value>(line)?.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let fresh = uuid::Uuid::now_v7().to_string();
     let body = line.replace(&format!("\"id\":\"{old}\""), &format!("\"id\":\"{fresh}\"")).into_bytes();
     Ok(Sample { event_type: wanted.to_owned(), body })

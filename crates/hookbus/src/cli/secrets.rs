@@ -1,6 +1,9 @@
 //! Secrets for commands: from the environment, a file or stdin, never from an argument, which others can see.
 
-use std::{io::Read, path::{Path, PathBuf}};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use hookbus_core::Secret;

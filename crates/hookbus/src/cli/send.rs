@@ -18,7 +18,9 @@ use super::{
 use crate::config::{Config, ConfigText};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  hookbus send fastpix                                   a sample event, with the secret of the configuration\n  hookbus send fastpix --event video.media.failed\n  hookbus send fastgen --file body.json\n  hookbus send --provider stripe --secret-env STRIPE_SECRET --to http://127.0.0.1:8080/hooks/stripe\n\nExit code 0: answered 2xx; 1: anything else.")]
+#[command(
+    after_help = "Examples:\n  hookbus send fastpix                                   a sample event, with the secret of the configuration\n  hookbus send fastpix --event video.media.failed\n  hookbus send fastgen --file body.json\n  hookbus send --provider stripe --secret-env STRIPE_SECRET --to http://127.0.0.1:8080/hooks/stripe\n\nExit code 0: answered 2xx; 1: anything else."
+)]
 pub(super) struct Send {
     /// The source in the configuration: its scheme, secret and address are used
     #[arg(required_unless_present_all = ["provider", "to"])]
@@ -67,9 +69,13 @@ impl Send {
         let name = self.source.as_deref().unwrap_or_default();
         let Some(source) = config.sources.iter().find(|source| *source.name == *name) else {
             let names = || config.sources.iter().map(|source| &*source.name);
-            let hint = nearest(name, names()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            let hint =
+                nearest(name, names()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             let all = names().collect::<Vec<_>>().join(", ");
-            return failure(format!("{} has no source `{name}`{hint}; it has {all}", global.config.display()));
+            return failure(format!(
+                "{} has no source `{name}`{hint}; it has {all}",
+                global.config.display()
+            ));
         };
         let secret = match self.secret.read()? {
             Some(secret) => secret,
@@ -82,8 +88,9 @@ impl Send {
             Some(to) => to.clone(),
             None => format!("http://{}/hooks/{name}", reachable(config.server.listen)).parse()?,
         };
-        let provider = Scheme::built_in_names()
-            .find(|provider| Scheme::built_in(provider).is_some_and(|scheme| Arc::ptr_eq(&scheme, &source.scheme)));
+        let provider = Scheme::built_in_names().find(|provider| {
+            Scheme::built_in(provider).is_some_and(|scheme| Arc::ptr_eq(&scheme, &source.scheme))
+        });
         let signed_url = source.public_url.clone().unwrap_or_else(|| to.to_string());
         let provider = provider.map(str::to_owned);
         Ok(Sender { provider, scheme: Arc::clone(&source.scheme), secret, to, signed_url })
@@ -105,7 +112,8 @@ impl Send {
             let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
             return sample(provider, self.event.as_deref(), now);
         };
-        let body = fs::read(path).or_else(|error| failure(format!("cannot read {}: {error}", path.display())))?;
+        let body =
+            fs::read(path).or_else(|error| failure(format!("cannot read {}: {error}", path.display())))?;
         Ok(Sample { event_type: self.event.clone().unwrap_or_else(|| "example.event".into()), body })
     }
 }

@@ -24,9 +24,14 @@ pub(super) fn run(global: &Global, registry: &SinkRegistry) -> Outcome {
 }
 
 async fn serve(config: Config) -> Outcome {
-    let mut signals = Signals { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-    let awaiting: Vec<_> =
-        config.sources.iter().filter(|source| source.secrets.is_empty()).map(|source| source.name.to_string()).collect();
+    let mut signals =
+        Signals { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let awaiting: Vec<_> = config
+        .sources
+        .iter()
+        .filter(|source| source.secrets.is_empty())
+        .map(|source| source.name.to_string())
+        .collect();
     let (sources, sinks) = (config.sources.len(), config.sinks.len());
     let bridge = Bridge::start(config).await?;
     tracing::info!(address = %bridge.address(), sources, sinks, "listening");
@@ -53,7 +58,10 @@ async fn serve(config: Config) -> Outcome {
         }
     };
     if summary.connections_cut > 0 {
-        tracing::warn!(connections_cut = summary.connections_cut, "stopped; some connections took longer than the grace period");
+        tracing::warn!(
+            connections_cut = summary.connections_cut,
+            "stopped; some connections took longer than the grace period"
+        );
         return Ok(ExitCode::from(CUT));
     }
     tracing::info!("stopped");

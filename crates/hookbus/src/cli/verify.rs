@@ -17,11 +17,16 @@ use hookbus_core::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 
-use super::{FAILURE, Failure, Global, Outcome, diagnose::diagnose, failure, print, secrets::SecretArgs, send::built_in};
+use super::{
+    FAILURE, Failure, Global, Outcome, diagnose::diagnose, failure, print, secrets::SecretArgs,
+    send::built_in,
+};
 use crate::config::{Config, ConfigText};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  hookbus verify --source fastpix --body body.json --header 'FastPix-Signature: 1Hi7...='\n  hookbus verify --provider stripe --secret-env STRIPE_SECRET --body body.json \\\n      --header 'Stripe-Signature: t=1768231285,v1=b993...' --at 1768231290\n\nExit code 0: authentic; 1: not.")]
+#[command(
+    after_help = "Examples:\n  hookbus verify --source fastpix --body body.json --header 'FastPix-Signature: 1Hi7...='\n  hookbus verify --provider stripe --secret-env STRIPE_SECRET --body body.json \\\n      --header 'Stripe-Signature: t=1768231285,v1=b993...' --at 1768231290\n\nExit code 0: authentic; 1: not."
+)]
 pub(super) struct Verify {
     /// The source in the configuration: its scheme and secrets are used
     #[arg(long, conflicts_with = "provider", required_unless_present = "provider")]
@@ -60,7 +65,12 @@ pub(super) struct Captured {
 
 impl Captured {
     /// Verifies this body with these secrets.
-    pub(super) fn verify(&self, scheme: Arc<Scheme>, secrets: &[Secret], body: &[u8]) -> Result<VerifiedEvent, Refusal> {
+    pub(super) fn verify(
+        &self,
+        scheme: Arc<Scheme>,
+        secrets: &[Secret],
+        body: &[u8],
+    ) -> Result<VerifiedEvent, Refusal> {
         let (url, query) = match self.url.as_deref().map(|url| url.split_once('?').unwrap_or((url, ""))) {
             Some((url, "")) => (Some(url.to_owned()), None),
             Some((url, query)) => (Some(url.to_owned()), Some(query)),
@@ -77,7 +87,8 @@ impl Captured {
 impl Verify {
     pub(super) fn run(&self, global: &Global, registry: &SinkRegistry) -> Outcome {
         let captured = self.captured(global, registry)?;
-        let body = fs::read(&self.body).or_else(|error| failure(format!("cannot read {}: {error}", self.body.display())))?;
+        let body = fs::read(&self.body)
+            .or_else(|error| failure(format!("cannot read {}: {error}", self.body.display())))?;
         match captured.verify(Arc::clone(&captured.scheme), &captured.secrets, &body) {
             Ok(event) => {
                 let (id, event_type, subject) = (event.id().as_str(), event.event_type(), event.subject());
@@ -109,7 +120,9 @@ impl Verify {
         let (scheme, secrets, url) = match (&self.provider, &self.source) {
             (Some(provider), _) => {
                 let Some(secret) = named else {
-                    return failure("a secret is needed: --secret-env NAME, --secret-file FILE or --secret-stdin");
+                    return failure(
+                        "a secret is needed: --secret-env NAME, --secret-file FILE or --secret-stdin",
+                    );
                 };
                 (built_in(provider)?, vec![secret], None)
             }
@@ -123,7 +136,11 @@ impl Verify {
                 };
                 let secrets = match named {
                     Some(secret) => vec![secret],
-                    None => source.secrets.iter().map(|secret| secret.resolve(&config.base)).collect::<Result<_, _>>()?,
+                    None => source
+                        .secrets
+                        .iter()
+                        .map(|secret| secret.resolve(&config.base))
+                        .collect::<Result<_, _>>()?,
                 };
                 (Arc::clone(&source.scheme), secrets, source.public_url.clone())
             }
@@ -134,12 +151,21 @@ impl Verify {
         for (name, value) in headers {
             map.append(name, value);
         }
-        Ok(Captured { scheme, secrets, url: self.url.clone().or(url), method: self.method.clone(), headers: map, at })
+        Ok(Captured {
+            scheme,
+            secrets,
+            url: self.url.clone().or(url),
+            method: self.method.clone(),
+            headers: map,
+            at,
+        })
     }
 }
 
 fn read_header(text: &str) -> Result<(HeaderName, HeaderValue), Failure> {
-    let parsed = text.split_once(':').and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
+    let parsed = text
+        .split_once(':')
+        .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
     // The value may be a signature; only the name is shown.
     let name = text.split(':').next().unwrap_or_default();
     parsed.map_or_else(|| failure(format!("--header `{name}..`: write 'Name: value'")), Ok)

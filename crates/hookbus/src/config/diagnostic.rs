@@ -23,7 +23,8 @@ impl Document {
         let mut shown = text.to_owned();
         for range in secrets {
             // As many bytes as before, so that every place stays where it is; line ends stay too.
-            let mask: String = text[range.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+            let mask: String =
+                text[range.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
             shown.replace_range(range.clone(), &mask);
         }
         Self { path: path.to_owned(), shown }
@@ -62,7 +63,9 @@ pub enum ConfigError {
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "\n`hookbus init` writes one to start from; `--config FILE` names another",
+        std::io::ErrorKind::NotFound => {
+            "\n`hookbus init` writes one to start from; `--config FILE` names another"
+        }
         _ => "",
     }
 }

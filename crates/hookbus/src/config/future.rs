@@ -48,7 +48,8 @@ fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
 pub(super) fn refuse(place: Place, table: &mut Table<'_>, problems: &mut Vec<Problem>) {
     for (key, instead) in keys(place) {
         if let Some((span, _)) = table.take(key) {
-            problems.push(Problem::new(span, format!("`{key}` is not available in this version")).help(*instead));
+            problems
+                .push(Problem::new(span, format!("`{key}` is not available in this version")).help(*instead));
         }
     }
 }

@@ -48,7 +48,8 @@ impl ConfigText {
     /// # Errors
     /// [`ConfigError::Unreadable`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { text, path: path.to_owned(), base: base.to_owned() })
     }
@@ -65,7 +66,10 @@ impl Config {
         let document = Document::new(path, text, &secret_places(text, root.get_ref(), !syntax.is_empty()));
         let mistakes = |problems, level| Mistakes { document: document.clone(), problems, level };
         if !syntax.is_empty() {
-            let problems = syntax.iter().map(|error| Problem::new(error.span().unwrap_or(0..0), error.message())).collect();
+            let problems = syntax
+                .iter()
+                .map(|error| Problem::new(error.span().unwrap_or(0..0), error.message()))
+                .collect();
             return Err(mistakes(problems, Severity::Error).into());
         }
         let mut reading = Reading { registry, problems: Vec::new(), warnings: Vec::new() };
@@ -97,9 +101,13 @@ fn secret_places(text: &str, root: &DeTable<'_>, broken: bool) -> Vec<Range<usiz
     }
     let sources = root.get("sources").and_then(|sources| sources.get_ref().as_table());
     for source in sources.into_iter().flat_map(|sources| sources.values()) {
-        let Some(secrets) = source.get_ref().as_table().and_then(|table| table.get("secrets")) else { continue };
+        let Some(secrets) = source.get_ref().as_table().and_then(|table| table.get("secrets")) else {
+            continue;
+        };
         match secrets.get_ref() {
-            DeValue::Array(each) => places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span)),
+            DeValue::Array(each) => {
+                places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span))
+            }
             DeValue::String(_) => places.push(secrets.span()),
             _ => {}
         }
@@ -117,12 +125,14 @@ impl<'r> Reading<'r> {
     fn config(&mut self, mut root: Table<'_>, base: &Path) -> Option<Config> {
         future::refuse(Place::Top, &mut root, &mut self.problems);
         let server = self.server(&mut root);
-        let dead_letters = self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
+        let dead_letters =
+            self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
         let sources = self.sources(&mut root);
         let sinks = self.sinks(&mut root);
         let routes = self.routes(&mut root, &sources, &sinks);
         const SECTIONS: [&str; 6] = ["server", "dead-letters", "sources", "sinks", "routes", "admin"];
-        let unknown = root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS[..5].iter().copied()));
+        let unknown =
+            root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS[..5].iter().copied()));
         self.problems.extend(unknown);
         let dead_letters = dead_letters.unwrap_or_else(|| Some(DeadLetters::default()))?;
         Some(Config {
@@ -160,7 +170,9 @@ impl<'r> Reading<'r> {
             let source = self.collect(SourceConfig::read(&name, table));
             if let Some(source) = source.as_ref().filter(|source| source.secrets.is_empty()) {
                 let message = format!("source `{}` has no secret yet: every event gets 503", source.name);
-                self.warnings.push(Problem::new(span.clone(), message).help("the provider's test of the URL is answered"));
+                self.warnings.push(
+                    Problem::new(span.clone(), message).help("the provider's test of the URL is answered"),
+                );
             }
             sources.push((span, name, source));
         }
@@ -176,7 +188,8 @@ impl<'r> Reading<'r> {
         let unknown = |name| ReadSink { name, sink_type: None, config: None };
         let Some((_, sink_type)) = table.take("type") else {
             let known = config::quoted(self.registry.iter().map(SinkType::name));
-            self.problems.push(Problem::new(table.span(), "a sink needs `type`").help(format!("there are {known}")));
+            self.problems
+                .push(Problem::new(table.span(), "a sink needs `type`").help(format!("there are {known}")));
             return unknown(name);
         };
         let Some(text) = sink_type.get_ref().as_str() else {
@@ -193,9 +206,12 @@ impl<'r> Reading<'r> {
         let timeout = table.take("publish-timeout").map(|(_, value)| {
             let span = value.span();
             let parsed = value.get_ref().as_str().map(str::parse::<Duration>);
-            parsed.unwrap_or_else(|| Err("`publish-timeout` must be a text such as \"5s\"".into())).map_err(|e| Problem::new(span, e))
+            parsed
+                .unwrap_or_else(|| Err("`publish-timeout` must be a text such as \"5s\"".into()))
+                .map_err(|e| Problem::new(span, e))
         });
-        let publish_timeout = self.collect(timeout.unwrap_or(Ok(PUBLISH_TIMEOUT)).map_err(|problem| vec![problem]));
+        let publish_timeout =
+            self.collect(timeout.unwrap_or(Ok(PUBLISH_TIMEOUT)).map_err(|problem| vec![problem]));
         let prepared = self.collect(found.prepare(&table));
         let config = publish_timeout.zip(prepared).map(|(publish_timeout, prepared)| SinkConfig {
             name: Arc::clone(&name),
@@ -217,7 +233,9 @@ impl<'r> Reading<'r> {
         let names = Names { sources: &source_names, sinks: &sink_names };
         let Some((span, value)) = root.take("routes") else {
             let help = "[[routes]]\nname = \"all\"\nto = [{ sink = \"NAME\" }]";
-            self.warnings.push(Problem::new(0..0, "there is no route: every event is answered and ignored").help(help));
+            self.warnings.push(
+                Problem::new(0..0, "there is no route: every event is answered and ignored").help(help),
+            );
             return Some(Vec::new());
         };
         let DeValue::Array(tables) = value.get_ref() else {
@@ -245,14 +263,25 @@ impl<'r> Reading<'r> {
     }
 
     /// A source whose events may match no route: they would be answered and ignored.
-    fn warn_of_gaps(&mut self, sources: &[(Range<usize>, Arc<str>, Option<SourceConfig>)], routes: &[route::Placed]) {
+    fn warn_of_gaps(
+        &mut self,
+        sources: &[(Range<usize>, Arc<str>, Option<SourceConfig>)],
+        routes: &[route::Placed],
+    ) {
         for (span, name, _) in sources {
-            let mine = || routes.iter().filter(|placed| placed.route.sources.is_empty() || placed.route.sources.contains(name));
+            let mine = || {
+                routes
+                    .iter()
+                    .filter(|placed| placed.route.sources.is_empty() || placed.route.sources.contains(name))
+            };
             if mine().next().is_none() {
-                let message = format!("no route takes events of source `{name}`: they are answered and ignored");
+                let message =
+                    format!("no route takes events of source `{name}`: they are answered and ignored");
                 self.warnings.push(Problem::new(span.clone(), message));
             } else if !mine().any(|placed| takes_all(&placed.route)) {
-                let message = format!("source `{name}` has no catch-all route: events of other types are answered and ignored");
+                let message = format!(
+                    "source `{name}` has no catch-all route: events of other types are answered and ignored"
+                );
                 self.warnings.push(Problem::new(span.clone(), message).help("add a route without `types`"));
             }
         }
@@ -294,7 +323,10 @@ impl<'r> Reading<'r> {
         found
     }
 
-    fn read<T: serde::de::DeserializeOwned + schemars::JsonSchema>(&mut self, table: &Table<'_>) -> Option<T> {
+    fn read<T: serde::de::DeserializeOwned + schemars::JsonSchema>(
+        &mut self,
+        table: &Table<'_>,
+    ) -> Option<T> {
         self.collect(config::read(table))
     }
 
@@ -311,7 +343,8 @@ struct ReadSink<'r> {
 
 /// Names stand in paths, logs and metrics.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 fn takes_all(route: &Route) -> bool {

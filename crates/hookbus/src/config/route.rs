@@ -52,16 +52,23 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
     let to = table.take("to");
     let mut targets = Vec::new();
     match to {
-        None => problems.push(Problem::new(table.span(), "a route needs `to`").help("to = [{ sink = \"NAME\" }]")),
+        None => {
+            problems.push(Problem::new(table.span(), "a route needs `to`").help("to = [{ sink = \"NAME\" }]"))
+        }
         Some((_, value)) => match value.get_ref() {
             DeValue::Array(elements) if !elements.is_empty() => {
                 for element in elements.iter() {
                     match element.get_ref() {
-                        DeValue::Table(entries) => match target(Table::new(element.span(), entries.clone()), names) {
-                            Ok(found) => targets.push(found),
-                            Err(more) => problems.extend(more),
-                        },
-                        _ => problems.push(Problem::new(element.span(), "expected a table such as { sink = \"NAME\" }")),
+                        DeValue::Table(entries) => {
+                            match target(Table::new(element.span(), entries.clone()), names) {
+                                Ok(found) => targets.push(found),
+                                Err(more) => problems.extend(more),
+                            }
+                        }
+                        _ => problems.push(Problem::new(
+                            element.span(),
+                            "expected a table such as { sink = \"NAME\" }",
+                        )),
                     }
                 }
             }
@@ -132,7 +139,8 @@ fn target(mut table: Table<'_>, names: &Names<'_>) -> Result<Target, Vec<Problem
         match template {
             Some(template) => address.push((*key, template)),
             None if key.is_required() => {
-                let message = format!("a destination at a `{}` sink needs `{}`", sink_type.name(), key.name());
+                let message =
+                    format!("a destination at a `{}` sink needs `{}`", sink_type.name(), key.name());
                 problems.push(Problem::new(table.span(), message));
             }
             None => {}
@@ -157,7 +165,12 @@ fn template(key: &AddressKey, value: &Spanned<DeValue<'_>>) -> Result<Template, 
     Ok(template)
 }
 
-fn dangling<'a>(what: &str, name: &str, span: Range<usize>, known: impl Iterator<Item = &'a Arc<str>> + Clone) -> Problem {
+fn dangling<'a>(
+    what: &str,
+    name: &str,
+    span: Range<usize>,
+    known: impl Iterator<Item = &'a Arc<str>> + Clone,
+) -> Problem {
     let problem = Problem::new(span, format!("there is no {what} `{name}`"));
     match nearest(name, known.clone().map(|known| &**known)) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),

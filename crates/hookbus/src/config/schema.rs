@@ -25,7 +25,8 @@ pub fn schema(registry: &SinkRegistry) -> Value {
             sink.remove("$schema");
             let properties = sink.entry("properties").or_insert_with(|| json!({}));
             properties["type"] = json!({ "const": sink_type.name() });
-            properties["publish-timeout"] = json!({ "type": "string", "description": "how long one publish may take; default: 5s" });
+            properties["publish-timeout"] =
+                json!({ "type": "string", "description": "how long one publish may take; default: 5s" });
             let required = sink.entry("required").or_insert_with(|| json!([]));
             if let Some(required) = required.as_array_mut() {
                 required.push("type".into());
@@ -57,7 +58,8 @@ pub fn schema(registry: &SinkRegistry) -> Value {
 
 /// Destinations: the address keys of all sink types, since only the sink's name tells which apply.
 fn to_schema(registry: &SinkRegistry) -> Value {
-    let mut keys = Map::from_iter([("sink".to_owned(), json!({ "type": "string", "description": "name of a sink" }))]);
+    let mut keys =
+        Map::from_iter([("sink".to_owned(), json!({ "type": "string", "description": "name of a sink" }))]);
     for sink_type in registry.iter() {
         for key in sink_type.address() {
             let description = format!("address at a `{}` sink; a template", sink_type.name());

@@ -89,7 +89,9 @@ impl<'de> Deserialize<'de> for SecretRef {
             }
             fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretRef, E> {
                 // The text may be the secret: it must not appear in the message.
-                Err(E::custom("a secret does not belong into this file; write { env = \"NAME\" } or { file = \"PATH\" }"))
+                Err(E::custom(
+                    "a secret does not belong into this file; write { env = \"NAME\" } or { file = \"PATH\" }",
+                ))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
                 let wrong = "one of `env` and `file`, such as { env = \"NAME\" } or { file = \"PATH\" }";

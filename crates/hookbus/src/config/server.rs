@@ -22,7 +22,11 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], 8080).into(), limits: Limits::default(), timeouts: Timeouts::default() }
+        Self {
+            listen: ([127, 0, 0, 1], 8080).into(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
     }
 }
 

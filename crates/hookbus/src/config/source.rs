@@ -99,11 +99,15 @@ impl SourceConfig {
             let problem = Problem::new(ack.span(), "`ack = \"journal\"` is not available in this version");
             problems.push(problem.help("leave it out, or write `ack = \"sinks\"`"));
         }
-        if let Some(wait) = read.ack_timeout.as_ref().filter(|wait| *wait.get_ref() > Duration::from_secs(30)) {
+        if let Some(wait) = read.ack_timeout.as_ref().filter(|wait| *wait.get_ref() > Duration::from_secs(30))
+        {
             let problem = Problem::new(wait.span(), "`ack-timeout` is more than 30s");
-            problems.push(problem.help("providers wait for seconds; a longer wait only holds connections open"));
+            problems
+                .push(problem.help("providers wait for seconds; a longer wait only holds connections open"));
         }
-        let scheme = scheme(read.provider.as_ref(), read.scheme, &table).map_err(|problem| problems.push(problem)).ok();
+        let scheme = scheme(read.provider.as_ref(), read.scheme, &table)
+            .map_err(|problem| problems.push(problem))
+            .ok();
         if let Some(url) = &read.public_url
             && !(url.get_ref().starts_with("https://") || url.get_ref().starts_with("http://"))
         {
@@ -134,12 +138,18 @@ impl SourceConfig {
         let (secrets, missing): (Vec<_>, Vec<_>) =
             self.secrets.iter().map(|secret| secret.resolve(base)).partition(Result::is_ok);
         let at_source = |what: String| format!("source `{}`: {what}", self.name);
-        let mut wrong: Vec<_> = missing.into_iter().filter_map(Result::err).map(|e: SecretError| at_source(e.to_string())).collect();
+        let mut wrong: Vec<_> = missing
+            .into_iter()
+            .filter_map(Result::err)
+            .map(|e: SecretError| at_source(e.to_string()))
+            .collect();
         let secrets: Vec<_> = secrets.into_iter().flatten().collect();
         let (verifier, unusable) =
             Verifier::new(&self.name, Arc::clone(&self.scheme), self.public_url.clone(), &secrets);
         if wrong.is_empty() {
-            let describe = |index: usize, why| at_source(format!("the secret in {} is not usable: {why}", self.secrets[index]));
+            let describe = |index: usize, why| {
+                at_source(format!("the secret in {} is not usable: {why}", self.secrets[index]))
+            };
             wrong.extend(unusable.into_iter().map(|unusable| describe(unusable.index, unusable.why)));
         }
         if wrong.is_empty() { Ok(verifier) } else { Err(wrong) }
@@ -152,11 +162,15 @@ fn scheme(
     table: &Table<'_>,
 ) -> Result<Arc<Scheme>, Problem> {
     let provider = match (provider, scheme) {
-        (Some(_), Some(_)) => return Err(table.problem_at("scheme", "a source has `provider` or `scheme`, not both")),
+        (Some(_), Some(_)) => {
+            return Err(table.problem_at("scheme", "a source has `provider` or `scheme`, not both"));
+        }
         (None, Some(scheme)) => return Ok(Arc::new(scheme)),
         (None, None) => {
             let problem = Problem::new(table.span(), "a source needs `provider` or `scheme`");
-            return Err(problem.help("provider = \"fastpix\" for a built-in scheme, scheme = { .. } for your own"));
+            return Err(
+                problem.help("provider = \"fastpix\" for a built-in scheme, scheme = { .. } for your own")
+            );
         }
         (Some(provider), None) => provider,
     };
@@ -165,11 +179,16 @@ fn scheme(
         return Ok(scheme);
     }
     if NEED_CODE.contains(&name) {
-        return Err(Problem::new(provider.span(), format!("provider `{name}` is not available in this version")));
+        return Err(Problem::new(
+            provider.span(),
+            format!("provider `{name}` is not available in this version"),
+        ));
     }
     let known = quoted(Scheme::built_in_names());
     let help = match nearest(name, Scheme::built_in_names()) {
-        Some(near) => format!("did you mean `{near}`? there are {known}; any other is written as `scheme = {{ .. }}`"),
+        Some(near) => {
+            format!("did you mean `{near}`? there are {known}; any other is written as `scheme = {{ .. }}`")
+        }
         None => format!("there are {known}; any other is written as `scheme = {{ .. }}`"),
     };
     Err(Problem::new(provider.span(), format!("there is no provider `{name}`")).help(help))

@@ -36,18 +36,27 @@ impl Problem {
 
     /// There is nothing at this path.
     pub(super) const fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "webhooks are received at /hooks/{source} of a configured source")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "webhooks are received at /hooks/{source} of a configured source",
+        )
     }
 
     /// Only POST.
     pub(super) const fn method() -> Self {
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "webhooks are sent by POST");
+        let problem =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "webhooks are sent by POST");
         Self { allow: Some("POST"), ..problem }
     }
 
     /// The body is longer than `limits.body`.
     pub(super) const fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is longer than this server takes")
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "the body is longer than this server takes",
+        )
     }
 
     /// The body did not come in time.
@@ -113,7 +122,8 @@ impl Problem {
     /// The bytes of a whole HTTP/1.1 response, for connections that no request was read from.
     pub(super) fn raw(&self) -> Vec<u8> {
         let (head, body) = (self.answer(true).into_parts().0, self.body());
-        let mut bytes = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
         for (name, value) in &head.headers {
             bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }

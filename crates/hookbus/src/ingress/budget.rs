@@ -46,7 +46,12 @@ impl ByteBudget {
 
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         let limit = (self.limit / 4).max(2 * STEP);
-        Arc::new(Share { budget: Arc::clone(self), limit, first: AtomicUsize::new(0), further: AtomicUsize::new(0) })
+        Arc::new(Share {
+            budget: Arc::clone(self),
+            limit,
+            first: AtomicUsize::new(0),
+            further: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -64,7 +69,8 @@ impl Reservation {
             let share = &self.share;
             let half = share.limit / 2;
             let is_first = self.first == 0;
-            let (counter, limit) = if is_first { (&share.first, share.limit - half) } else { (&share.further, half) };
+            let (counter, limit) =
+                if is_first { (&share.first, share.limit - half) } else { (&share.further, half) };
             take(counter, STEP, limit)?;
             if let Err(full) = take(&share.budget.used, STEP, share.budget.limit) {
                 counter.fetch_sub(STEP, Ordering::AcqRel);

@@ -89,7 +89,13 @@ pub(super) struct Place {
 impl Connections {
     pub(super) fn new(limits: &Limits, timeouts: &Timeouts) -> Arc<Self> {
         let (limit, per_address) = (limits.connections.0, limits.per_address());
-        Arc::new(Self { limit, per_address, timeouts: timeouts.clone(), open: Mutex::default(), ended: Notify::new() })
+        Arc::new(Self {
+            limit,
+            per_address,
+            timeouts: timeouts.clone(),
+            open: Mutex::default(),
+            ended: Notify::new(),
+        })
     }
 
     /// Lets a connection in. At a limit the longest idle one (of the same address, at that address's limit) is told
@@ -106,7 +112,12 @@ impl Connections {
         }
         open.number += 1;
         let number = open.number;
-        let connection = Arc::new(Connection { peer, started: Instant::now(), state: AtomicU64::new(0), end: Notify::new() });
+        let connection = Arc::new(Connection {
+            peer,
+            started: Instant::now(),
+            state: AtomicU64::new(0),
+            end: Notify::new(),
+        });
         open.all.insert(number, Arc::clone(&connection));
         *open.by_address.entry(peer).or_default() += 1;
         Some(Place { connections: Arc::clone(self), number, connection })
@@ -156,7 +167,9 @@ impl Open {
             (Phase::Head, lasted) => Some((0, lasted)),
             (Phase::Request, _) => None,
         };
-        mine.filter_map(|(number, connection)| Some((rank(connection)?, *number))).max().map(|(_, number)| number)
+        mine.filter_map(|(number, connection)| Some((rank(connection)?, *number)))
+            .max()
+            .map(|(_, number)| number)
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
@@ -194,13 +207,18 @@ mod tests {
     }
 
     fn told_to_end(place: &Place) -> bool {
-        use std::{future::Future, pin::pin, task::{Context, Waker}};
+        use std::{
+            future::Future,
+            pin::pin,
+            task::{Context, Waker},
+        };
         pin!(place.connection.end.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn at_the_limit_the_longest_idle_goes() {
-        let (connections, [one, two, three]) = (connections(2, 2), [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last])));
+        let (connections, [one, two, three]) =
+            (connections(2, 2), [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last])));
         let (first, second) = (connections.admit(one).unwrap(), connections.admit(two).unwrap());
         first.connection.enter(Phase::Request);
         let third = connections.admit(three).unwrap();
@@ -215,7 +233,8 @@ mod tests {
 
     #[test]
     fn an_address_at_its_limit_costs_only_itself() {
-        let (connections, [one, two]) = (connections(10, 1), [1, 2].map(|last| IpAddr::from([127, 0, 0, last])));
+        let (connections, [one, two]) =
+            (connections(10, 1), [1, 2].map(|last| IpAddr::from([127, 0, 0, last])));
         let (first, other) = (connections.admit(one).unwrap(), connections.admit(two).unwrap());
         let _again = connections.admit(one).unwrap();
         assert!(told_to_end(&first) && !told_to_end(&other));

@@ -59,7 +59,12 @@ impl Ingress {
         match self.acceptor.accept(event, source.waiting).await {
             Ok(accepted) => Ok(answer::accepted(&id, accepted)),
             Err(refused) => {
-                tracing::debug!(source = source.verifier.source(), id = id.as_str(), why = refused.why, "not accepted");
+                tracing::debug!(
+                    source = source.verifier.source(),
+                    id = id.as_str(),
+                    why = refused.why,
+                    "not accepted"
+                );
                 Err(Problem::not_accepted(refused.retry_after))
             }
         }

@@ -49,7 +49,13 @@ impl Listener {
         let socket = TcpListener::bind(address).await?;
         let connections = Connections::new(&ingress.limits, &ingress.timeouts);
         let turned_away = Arc::new(tokio::sync::Semaphore::new(TURNED_AWAY));
-        Ok(Self { socket: Some(socket), ingress: Arc::new(ingress), connections, stopping: Arc::default(), turned_away })
+        Ok(Self {
+            socket: Some(socket),
+            ingress: Arc::new(ingress),
+            connections,
+            stopping: Arc::default(),
+            turned_away,
+        })
     }
 
     /// The address it listens at.

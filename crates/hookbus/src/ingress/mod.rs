@@ -49,7 +49,12 @@ impl Source {
 }
 
 impl Ingress {
-    pub(crate) fn new(sources: Vec<Source>, acceptor: Arc<Acceptor>, limits: Limits, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(
+        sources: Vec<Source>,
+        acceptor: Arc<Acceptor>,
+        limits: Limits,
+        timeouts: Timeouts,
+    ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
         Self { sources, acceptor, limits, timeouts, requests }

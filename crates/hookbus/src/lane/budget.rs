@@ -32,7 +32,8 @@ impl Budget {
         let events = self.events.fetch_add(1, Ordering::AcqRel);
         let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
         let charge = Charge { budget: Arc::clone(self), bytes };
-        let fits = events < self.max_events && (before == 0 || before.saturating_add(bytes) <= self.max_bytes);
+        let fits =
+            events < self.max_events && (before == 0 || before.saturating_add(bytes) <= self.max_bytes);
         fits.then_some(charge)
     }
 }

@@ -21,7 +21,10 @@ pub(super) enum Verdict {
     SetAside(SinkError),
     /// This event alone waits for its next try. Where it may have been delivered the lane goes carefully meanwhile,
     /// so that tries of a whole window do not each make a window of duplicates.
-    TryAgain { error: SinkError, maybe_delivered: bool },
+    TryAgain {
+        error: SinkError,
+        maybe_delivered: bool,
+    },
 }
 
 /// Decides from the outcome, how often the event was tried (this try included), and how long ago it was accepted.
@@ -31,7 +34,12 @@ pub(super) fn verdict(outcome: Outcome, tries: u32, age: Duration) -> Verdict {
         Outcome::Retry { error, maybe_delivered, .. } => (error, maybe_delivered, false),
         Outcome::Rejected { error, .. } => (error, false, true),
         // Invariant: the constructors make no other outcome; one that is added later is no delivery.
-        _ => return Verdict::TryAgain { error: SinkError::new(hookbus_core::ErrorKind::Unexpected, "publish", "unknown outcome"), maybe_delivered: true },
+        _ => {
+            return Verdict::TryAgain {
+                error: SinkError::new(hookbus_core::ErrorKind::Unexpected, "publish", "unknown outcome"),
+                maybe_delivered: true,
+            };
+        }
     };
     match error.retry_class() {
         // A sink that calls its own outage a rejection is not believed: it is the sink that is down.
@@ -84,9 +92,21 @@ mod tests {
             (Unexpected, 10, 0, "dead letter", "dead letter"),
         ];
         for (kind, tries, minutes, retry, rejected) in table {
-            assert_eq!(word(Outcome::retry(error(kind)), tries, minutes), retry, "{kind:?} {tries} {minutes}");
-            assert_eq!(word(Outcome::maybe_delivered(error(kind)), tries, minutes), retry, "{kind:?} {tries} {minutes}");
-            assert_eq!(word(Outcome::rejected(error(kind)), tries, minutes), rejected, "{kind:?} {tries} {minutes}");
+            assert_eq!(
+                word(Outcome::retry(error(kind)), tries, minutes),
+                retry,
+                "{kind:?} {tries} {minutes}"
+            );
+            assert_eq!(
+                word(Outcome::maybe_delivered(error(kind)), tries, minutes),
+                retry,
+                "{kind:?} {tries} {minutes}"
+            );
+            assert_eq!(
+                word(Outcome::rejected(error(kind)), tries, minutes),
+                rejected,
+                "{kind:?} {tries} {minutes}"
+            );
         }
         assert_eq!(word(Outcome::delivered(None), 1, 0), "delivered");
     }

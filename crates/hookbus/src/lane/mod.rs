@@ -99,7 +99,9 @@ impl Lane {
             None => return Err(delivery),
         }
         self.submit.try_send(delivery).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(delivery) | mpsc::error::TrySendError::Closed(delivery) => delivery,
+            mpsc::error::TrySendError::Full(delivery) | mpsc::error::TrySendError::Closed(delivery) => {
+                delivery
+            }
         })
     }
 }

@@ -67,7 +67,8 @@ impl Queue {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let limit = limit.min(capabilities.batch_events());
-        let full = |batch: &Vec<Delivery>, bytes: usize| batch.len() >= limit || bytes >= capabilities.batch_bytes();
+        let full =
+            |batch: &Vec<Delivery>, bytes: usize| batch.len() >= limit || bytes >= capabilities.batch_bytes();
         while !full(&batch, bytes) {
             let Some(turn) = self.ready.pop_front() else { break };
             let turn = match self.skip_withdrawn(turn) {
@@ -98,12 +99,20 @@ impl Queue {
     }
 
     /// Takes the first delivery of a group, or several where the sink accepts no later one after a failure.
-    fn take_group(&mut self, key: u64, capabilities: &Capabilities, limit: usize, before: usize, batch: &mut Vec<Delivery>) -> usize {
+    fn take_group(
+        &mut self,
+        key: u64,
+        capabilities: &Capabilities,
+        limit: usize,
+        before: usize,
+        batch: &mut Vec<Delivery>,
+    ) -> usize {
         let Some(group) = self.groups.get_mut(&key) else { return 0 };
         let mut bytes = 0;
         while let Some(delivery) = group.waiting.front() {
             let size = delivery.envelope.event.body().len();
-            let fits = batch.len() < limit && (batch.is_empty() || before + bytes + size <= capabilities.batch_bytes());
+            let fits = batch.len() < limit
+                && (batch.is_empty() || before + bytes + size <= capabilities.batch_bytes());
             if group.in_flight && !(fits && capabilities.takes_prefix()) {
                 break;
             }
@@ -124,7 +133,12 @@ impl Queue {
 
     /// Tells that a batch came back: `again` are its deliveries that need another try, in their order, no sooner
     /// than `when`; `groups` are all groups that were in it.
-    pub(super) fn landed(&mut self, groups: impl IntoIterator<Item = u64>, again: Vec<Delivery>, when: Option<Instant>) {
+    pub(super) fn landed(
+        &mut self,
+        groups: impl IntoIterator<Item = u64>,
+        again: Vec<Delivery>,
+        when: Option<Instant>,
+    ) {
         self.len += again.len();
         let mut singles = Vec::new();
         for delivery in again.into_iter().rev() {
@@ -185,7 +199,9 @@ impl Queue {
     /// Drops what its request withdrew, so that it holds no room.
     pub(super) fn purge(&mut self) {
         let Self { ready, groups, later, aside, len, .. } = self;
-        groups.values_mut().for_each(|group| group.waiting.retain(|delivery| !delivery.ticket.is_withdrawn()));
+        groups
+            .values_mut()
+            .for_each(|group| group.waiting.retain(|delivery| !delivery.ticket.is_withdrawn()));
         let keep = |turn: &Turn| match turn {
             Turn::Single(delivery) => !delivery.ticket.is_withdrawn(),
             Turn::Group(key) => groups.get(key).is_some_and(|group| !group.is_over()),

@@ -6,14 +6,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hookbus_core::{Address, Batch, Capabilities, ErrorKind, Health, HealthState, Outcome, Probe, Report, Sink, SinkError};
+use hookbus_core::{
+    Address, Batch, Capabilities, ErrorKind, Health, HealthState, Outcome, Probe, Report, Sink, SinkError,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Delivery, LaneConfig, backoff, giving_up::{Verdict, verdict}, pace::Pace, queue::Queue};
+use super::{
+    Delivery, LaneConfig, backoff,
+    giving_up::{Verdict, verdict},
+    pace::Pace,
+    queue::Queue,
+};
 
 /// How long a publish may overrun its deadline before it is dropped: time to fill in what it knows.
 const OVERRUN: Duration = Duration::from_millis(250);
@@ -52,17 +59,38 @@ enum Run {
 }
 
 impl Worker {
-    pub(super) fn new(name: Arc<str>, sink: Arc<dyn Sink>, config: LaneConfig, health: watch::Sender<Health>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        sink: Arc<dyn Sink>,
+        config: LaneConfig,
+        health: watch::Sender<Health>,
+    ) -> Self {
         let capabilities = sink.capabilities();
         let (tasks, running, aside) = (JoinSet::new(), HashMap::new(), HashMap::new());
-        Self { name, sink, capabilities, config, queue: Queue::default(), pace: Pace::Open, aside, tasks, running, in_flight: 0, health }
+        Self {
+            name,
+            sink,
+            capabilities,
+            config,
+            queue: Queue::default(),
+            pace: Pace::Open,
+            aside,
+            tasks,
+            running,
+            in_flight: 0,
+            health,
+        }
     }
 
     /// Runs until told to stop.
     ///
     /// The order of the branches matters: what has come back is dealt with first, because it frees the window and
     /// may pause the lane; then new deliveries; the clock last. Before each wait everything that may be sent is.
-    pub(super) async fn run(mut self, mut submitted: mpsc::Receiver<Delivery>, mut stopped: oneshot::Receiver<Instant>) {
+    pub(super) async fn run(
+        mut self,
+        mut submitted: mpsc::Receiver<Delivery>,
+        mut stopped: oneshot::Receiver<Instant>,
+    ) {
         let mut incoming = Vec::with_capacity(INTAKE);
         let deadline = loop {
             self.launch();
@@ -93,7 +121,12 @@ impl Worker {
         let now = Instant::now();
         let aside = || self.aside.get(&delivery.envelope.address);
         let in_the_way = self.pace.obstacle(now).or_else(|| {
-            aside().map(|aside| (aside.error.clone(), aside.check.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))))
+            aside().map(|aside| {
+                (
+                    aside.error.clone(),
+                    aside.check.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)),
+                )
+            })
         });
         match in_the_way {
             Some((error, after)) => delivery.ticket.missing(error, after),
@@ -316,7 +349,8 @@ impl Worker {
 
     /// The end: withdraws what is not sent, waits for what is, and closes the sink.
     async fn finish(mut self, deadline: Instant) {
-        let stopping = SinkError::new(ErrorKind::Closed, "publish", "the bridge is stopping").at_sink(&self.name);
+        let stopping =
+            SinkError::new(ErrorKind::Closed, "publish", "the bridge is stopping").at_sink(&self.name);
         for delivery in self.queue.drain() {
             delivery.ticket.missing(stopping.clone(), Duration::from_secs(1));
         }

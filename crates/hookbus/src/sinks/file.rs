@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Batch, Capabilities, ErrorKind, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError, SinkPlugin,
-    sink::AddressKey,
+    Batch, Capabilities, ErrorKind, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError,
+    SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,7 +41,8 @@ fn default_dir() -> PathBuf {
 
 impl SinkPlugin for File {
     const TYPE: &'static str = "file";
-    const ADDRESS: &'static [AddressKey] = &[AddressKey::required("path").or("events.ndjson").checked(check_path)];
+    const ADDRESS: &'static [AddressKey] =
+        &[AddressKey::required("path").or("events.ndjson").checked(check_path)];
     type Config = FileConfig;
 
     async fn connect(config: FileConfig, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
@@ -101,12 +102,15 @@ impl OpenFiles {
                 private_folder(folder)?;
             }
             if self.files.len() >= MAX_OPEN {
-                let oldest = self.files.iter().min_by_key(|(_, (_, turn))| *turn).map(|(path, _)| path.clone());
+                let oldest =
+                    self.files.iter().min_by_key(|(_, (_, turn))| *turn).map(|(path, _)| path.clone());
                 oldest.map(|path| self.files.remove(&path));
             }
             self.files.insert(path.to_owned(), (LineFile::open(path)?, self.turn));
         }
-        let Some((file, turn)) = self.files.get_mut(path) else { return Err(io::Error::other("the file was closed")) };
+        let Some((file, turn)) = self.files.get_mut(path) else {
+            return Err(io::Error::other("the file was closed"));
+        };
         *turn = self.turn;
         let written = file.append(lines);
         if file.failed() {
@@ -166,7 +170,10 @@ impl Sink for FileSink {
             }
             open.lock().unwrap_or_else(PoisonError::into_inner).append(&appended, b"").map(|_| ())
         });
-        probed.await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| classify("probe", &path, error))
+        probed
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            .map_err(|error| classify("probe", &path, error))
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Batch, Capabilities, Envelope, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError, SinkPlugin,
-    sink::AddressKey,
+    Batch, Capabilities, Envelope, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError,
+    SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -29,7 +29,10 @@ mod tests {
         let mut registry = SinkRegistry::new();
         register_builtin(&mut registry).unwrap();
         for key in registry.iter().flat_map(|sink_type| sink_type.address()) {
-            assert!(key.default().is_none_or(|text| text.parse::<hookbus_core::route::Template>().is_ok()), "{key:?}");
+            assert!(
+                key.default().is_none_or(|text| text.parse::<hookbus_core::route::Template>().is_ok()),
+                "{key:?}"
+            );
         }
         assert!(register_builtin(&mut registry).is_err());
     }

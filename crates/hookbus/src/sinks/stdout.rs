@@ -4,8 +4,8 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError, SinkPlugin,
-    sink::AddressKey,
+    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
+    SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,8 +51,12 @@ impl Sink for StdoutSink {
         });
         let error = match written.await {
             Ok(Ok(())) => return report.set_rest(&Outcome::delivered(None)),
-            Ok(Err(error)) => SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error),
-            Err(panic) => SinkError::new(ErrorKind::Unexpected, "write", "the write was cut short").with_source(panic),
+            Ok(Err(error)) => {
+                SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error)
+            }
+            Err(panic) => {
+                SinkError::new(ErrorKind::Unexpected, "write", "the write was cut short").with_source(panic)
+            }
         };
         report.set_rest(&Outcome::maybe_delivered(error));
     }

@@ -1,0 +1,194 @@
+//! Acceptance against scripted sinks, on paused time.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use hookbus_core::{
+    Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
+    route::{Route, Target},
+    sink::AddressKey,
+    units::ByteSize,
+};
+use hookbus_testkit::{ScriptedSink, TestEvent};
+use tokio::time::advance;
+
+use super::{Accepted, Acceptor, Waiting};
+use crate::{
+    config::{self, Order},
+    dead_letter::DeadLetters,
+    lane::{Lane, LaneConfig, Running},
+};
+
+const KEY: AddressKey = AddressKey::required("topic");
+const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), order: Order::Subject };
+
+/// An acceptor whose one route goes to all these sinks, each at the topic rendered from this template.
+fn acceptor(
+    folder: &Path,
+    sinks: &[&ScriptedSink],
+    topic: &str,
+    quota: u64,
+) -> (Arc<Acceptor>, Vec<Running>) {
+    let target = |sink| Target { sink, address: vec![(KEY, topic.parse().unwrap())] };
+    let types = vec!["video.*".parse().unwrap()];
+    let to = (0..sinks.len()).map(target).collect();
+    let router =
+        Router::new([Arc::from("fastpix")], &[Route { name: "all".into(), sources: vec![], types, to }])
+            .unwrap();
+    let config = LaneConfig { max_events: 100, max_bytes: 1 << 20, publish_timeout: Duration::from_secs(5) };
+    let lane = |(at, sink): (usize, &&ScriptedSink)| {
+        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config)
+    };
+    let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
+    let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
+    (Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters)))), running)
+}
+
+fn event(id: &str) -> VerifiedEvent {
+    TestEvent::new("fastpix").id(id).subject("m").build()
+}
+
+fn down() -> Outcome {
+    Outcome::retry(SinkError::new(ErrorKind::Unavailable, "publish", "scripted"))
+}
+
+fn letters(folder: &Path) -> usize {
+    std::fs::read_to_string(folder.join("dead-letters.ndjson")).map_or(0, |text| text.lines().count())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_delivery_of_the_same_event_is_not_published_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Duplicate);
+    assert_eq!(acceptor.accept(event("e2"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(sink.batches().concat(), ["e1", "e2"]);
+    advance(Duration::from_secs(601)).await;
+    assert_eq!(
+        acceptor.accept(event("e1"), WAITING).await.unwrap(),
+        Accepted::Accepted,
+        "the memory is ten minutes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_no_route_takes_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let other = TestEvent::new("fastpix").event_type("audio.ready").build();
+    assert_eq!(acceptor.accept(other, WAITING).await.unwrap(), Accepted::Ignored);
+    assert!(sink.batches().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redelivery_goes_only_where_the_event_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = ScriptedSink::delivering(Capabilities::new());
+    let bad = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        report.set_rest(&if call == 0 { down() } else { Outcome::delivered(None) });
+    });
+    bad.fail_probes(Some(SinkError::new(ErrorKind::Unavailable, "probe", "scripted")));
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&good, &bad], "t", 1 << 20);
+    let refused = acceptor.accept(event("e1"), WAITING).await.unwrap_err();
+    assert!(refused.why.contains("s1"), "{}", refused.why);
+    bad.fail_probes(None);
+    advance(Duration::from_secs(60)).await;
+    tokio::task::yield_now().await;
+    loop {
+        // The lane has to notice that its sink is back.
+        match acceptor.accept(event("e1"), WAITING).await {
+            Ok(accepted) => break assert_eq!(accepted, Accepted::Accepted),
+            Err(_) => advance(Duration::from_secs(1)).await,
+        }
+    }
+    assert_eq!(good.batches().concat(), ["e1"], "the sink that had it is left alone");
+    assert_eq!(bad.batches().concat(), ["e1", "e1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_requests_of_one_event_at_once_publish_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, gate) = ScriptedSink::delivering(Capabilities::new()).gated();
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let one = acceptor.accept(event("e1"), WAITING);
+    let two = acceptor.accept(event("e1"), WAITING);
+    let open = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gate.add_permits(1);
+    };
+    let (one, two, ()) = tokio::join!(one, two, open);
+    let mut outcomes = [one.unwrap(), two.unwrap()];
+    outcomes.sort_by_key(|outcome| *outcome == Accepted::Duplicate);
+    assert_eq!(outcomes, [Accepted::Accepted, Accepted::Duplicate]);
+    assert_eq!(sink.batches().concat(), ["e1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_confirmation_counts_for_the_redelivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, gate) = ScriptedSink::delivering(Capabilities::new()).gated();
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    assert!(acceptor.accept(event("e1"), WAITING).await.is_err(), "no confirmation within the ack-timeout");
+    gate.add_permits(1);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Duplicate);
+    assert_eq!(sink.batches().concat(), ["e1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_nothing_more_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, gate) = ScriptedSink::delivering(Capabilities::new().max_batch(1)).gated();
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let in_flight = acceptor.accept(event("e1"), WAITING);
+    let queued = acceptor.accept(event("e2"), WAITING);
+    let (in_flight, queued) = tokio::join!(in_flight, queued);
+    assert!(in_flight.is_err() && queued.is_err());
+    gate.add_permits(10);
+    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(sink.batches().concat(), ["e1", "e3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_withdraws_its_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, gate) = ScriptedSink::delivering(Capabilities::new().max_batch(1)).gated();
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let first = tokio::spawn({
+        let acceptor = Arc::clone(&acceptor);
+        async move { acceptor.accept(event("e1"), WAITING).await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(10), acceptor.accept(event("e2"), WAITING)).await;
+    assert!(gone.is_err(), "dropped while waiting");
+    gate.add_permits(10);
+    assert_eq!(first.await.unwrap().unwrap(), Accepted::Accepted);
+    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(sink.batches().concat(), ["e1", "e3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::new(Capabilities::new(), |_, _, report| {
+        report.set_rest(&Outcome::rejected(SinkError::new(ErrorKind::TooLarge, "publish", "scripted")));
+    });
+    let (kept, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(letters(folder.path()), 1);
+    let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
+    assert!(full.accept(event("e2"), WAITING).await.unwrap_err().why.contains("max-size"));
+    assert_eq!(letters(folder.path()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_without_a_valid_address_is_a_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert!(sink.batches().is_empty());
+    let text = std::fs::read_to_string(folder.path().join("dead-letters.ndjson")).unwrap();
+    assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
+}
