@@ -109,7 +109,9 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
     let mut value = DeValue::Table(table.entries.clone());
     let schema = schemars::schema_for!(T);
     Walk { root: schema.as_value() }.unknown_keys(schema.as_value(), &mut value, &mut problems);
-    let mut removed = BTreeSet::new();
+    // What a misspelt key was probably meant to be is not missing as well.
+    let meant = problems.iter().filter_map(|problem: &Problem| problem.help.as_deref()?.split('`').nth(1));
+    let mut removed: BTreeSet<_> = meant.map(str::to_owned).collect();
     // Each round either succeeds, or finds a mistake and removes the entry it stands in, so the loop ends. A field
     // that is missing because it was removed is no second mistake: then its table goes, and so on upwards.
     loop {
@@ -124,7 +126,7 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
         let follows = message.starts_with("missing field")
             && removed.iter().any(|key| message.contains(&format!("`{key}`")));
         if !follows {
-            problems.push(explained(span.clone(), message));
+            problems.push(explained(narrowed(&value, span.clone(), &message), message));
         }
         let DeValue::Table(entries) = &mut value else { break };
         match remove_innermost(entries, &span) {
@@ -148,6 +150,27 @@ fn remove_innermost(entries: &mut DeTable<'_>, span: &Range<usize>) -> Option<St
     }
     entries.remove(key.as_str());
     Some(key)
+}
+
+/// The place of the key that a message about a whole table begins with, such as "`sig.headers` names no header".
+fn narrowed(value: &DeValue<'_>, span: Range<usize>, message: &str) -> Range<usize> {
+    let path = message.strip_prefix('`').and_then(|rest| rest.split_once('`')).map_or("", |(path, _)| path);
+    let mut found = value.as_table().and_then(|entries| table_at(entries, &span));
+    let mut narrowest = span;
+    for key in path.split('.') {
+        let Some(value) = found.and_then(|entries| entries.get(key)) else { break };
+        narrowest = value.span();
+        found = value.get_ref().as_table();
+    }
+    narrowest
+}
+
+/// The table that stands at exactly this place.
+fn table_at<'t, 'i>(entries: &'t DeTable<'i>, span: &Range<usize>) -> Option<&'t DeTable<'i>> {
+    entries.values().find_map(|value| {
+        let inner = value.get_ref().as_table()?;
+        if value.span() == *span { Some(inner) } else { table_at(inner, span) }
+    })
 }
 
 /// Turns serde's words into ours: what is there, what is allowed, what was probably meant.
@@ -283,15 +306,19 @@ mod tests {
     fn every_mistake_is_found_at_its_place() {
         let found = problems("nmae = 'x'\nmode = 'fsat'\ninner = { size = 3, wiat = '1s', wait = 'x' }\n");
         let places: Vec<_> = found.iter().map(|(place, ..)| place.as_str()).collect();
-        assert_eq!(places, ["nmae", "", "'fsat'", "3", "wiat", "'x'"], "{found:#?}");
-        assert_eq!(found[0].2.as_deref(), Some("did you mean `name`?"));
-        assert_eq!(found[1].1, "the key `name` is missing here");
-        assert_eq!(found[2].2.as_deref(), Some("did you mean `fast`? allowed are `fast`, `safe`"));
+        assert_eq!(places, ["nmae", "'fsat'", "3", "wiat", "'x'"], "{found:#?}");
+        assert_eq!(
+            found[0].2.as_deref(),
+            Some("did you mean `name`?"),
+            "and so `name` is not missing as well"
+        );
+        assert_eq!(found[1].2.as_deref(), Some("did you mean `fast`? allowed are `fast`, `safe`"));
     }
 
     #[test]
     fn what_is_removed_is_not_reported_as_missing() {
         assert_eq!(problems("name = 3\n").len(), 1);
+        assert_eq!(problems("mode = 'fast'\n")[0].1, "the key `name` is missing here");
         assert_eq!(problems("name = 'x'\ninner = { size = 3 }\n").len(), 1);
     }
 }

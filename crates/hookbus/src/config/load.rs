@@ -65,12 +65,16 @@ impl Config {
         let (root, syntax) = DeTable::parse_recoverable(text);
         let document = Document::new(path, text, &secret_places(text, root.get_ref(), !syntax.is_empty()));
         let mistakes = |problems, level| Mistakes { document: document.clone(), problems, level };
-        if !syntax.is_empty() {
-            let problems = syntax
-                .iter()
-                .map(|error| Problem::new(error.span().unwrap_or(0..0), error.message()))
-                .collect();
-            return Err(mistakes(problems, Severity::Error).into());
+        // A mistake in the syntax makes all that follows look wrong: only the first one is worth reading.
+        let first = syntax.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
+        if let Some(error) = first {
+            let message = match error.message() {
+                "duplicate key" => "this name is there already",
+                other => other,
+            };
+            let problem =
+                Problem::new(error.span().unwrap_or(0..0), message).help("what follows could not be read");
+            return Err(mistakes(vec![problem], Severity::Error).into());
         }
         let mut reading = Reading { registry, problems: Vec::new(), warnings: Vec::new() };
         let config = reading.config(Table::new(root.span(), root.into_inner()), base);

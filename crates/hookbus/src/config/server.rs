@@ -1,10 +1,10 @@
 //! `[server]`: the listener, its limits and its deadlines.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use hookbus_core::units::{ByteSize, Duration};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// The listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -13,6 +13,7 @@ use serde::Deserialize;
 pub struct Server {
     /// Address and port for `POST /hooks/{source}`. Default: `127.0.0.1:8080`.
     #[schemars(with = "String")]
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// What one client or all together may take.
     pub limits: Limits,
@@ -28,6 +29,14 @@ impl Default for Server {
             timeouts: Timeouts::default(),
         }
     }
+}
+
+fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
+    let text = Cow::<str>::deserialize(input)?;
+    let example = "\"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::1]:8080\"";
+    let no_address =
+        |_| D::Error::custom(format!("`{text}` is not an IP address and a port, such as {example}"));
+    text.parse().map_err(no_address)
 }
 
 /// Limits of the listener; at a limit the answer is 413, 431 or 503 with `Retry-After`.

@@ -114,7 +114,8 @@ impl SourceConfig {
             problems.push(Problem::new(url.span(), "`public-url` must begin with https:// or http://"));
         }
         if scheme.as_ref().is_some_and(|scheme| scheme.signs_url()) && read.public_url.is_none() {
-            let problem = Problem::new(table.span(), "this scheme signs the URL, so `public-url` is needed");
+            let problem =
+                table.problem_at("provider", "this scheme signs the URL, so `public-url` is needed");
             problems.push(problem.help(format!("public-url = \"https://hooks.example.com/hooks/{name}\"")));
         }
         match scheme {
@@ -184,12 +185,12 @@ fn scheme(
             format!("provider `{name}` is not available in this version"),
         ));
     }
-    let known = quoted(Scheme::built_in_names());
     let help = match nearest(name, Scheme::built_in_names()) {
-        Some(near) => {
-            format!("did you mean `{near}`? there are {known}; any other is written as `scheme = {{ .. }}`")
-        }
-        None => format!("there are {known}; any other is written as `scheme = {{ .. }}`"),
+        Some(near) => format!("did you mean `{near}`? any other provider is written as `scheme = {{ .. }}`"),
+        None => format!(
+            "there are {}; any other is written as `scheme = {{ .. }}`",
+            quoted(Scheme::built_in_names())
+        ),
     };
     Err(Problem::new(provider.span(), format!("there is no provider `{name}`")).help(help))
 }
