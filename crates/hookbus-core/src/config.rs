@@ -270,6 +270,7 @@ mod tests {
 
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    #[expect(dead_code, reason = "only what is wrong with it matters")]
     struct Outer {
         name: String,
         #[serde(default)]
@@ -280,6 +281,7 @@ mod tests {
 
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    #[expect(dead_code, reason = "only what is wrong with it matters")]
     struct Inner {
         size: ByteSize,
         wait: Option<Duration>,

@@ -55,12 +55,15 @@ impl<'a> Claim<'a> {
     pub fn verify(self, body: Bytes, now: SystemTime) -> Result<VerifiedEvent, Refusal> {
         let url = self.signed_url();
         self.check_signature(&body, url.as_deref().unwrap_or_default())?;
-        let places = &self.verifier.places;
-        let values = places.pointers.read(&body);
+        let inner = self.read(&body, url, now)?;
+        Ok(VerifiedEvent::seal(Inner { body, ..inner }))
+    }
+
+    /// Reads what an authentic body says; everything of the event but the body itself.
+    fn read(&self, body: &[u8], url: Option<String>, now: SystemTime) -> Result<Inner, Refusal> {
+        let values = self.verifier.places.pointers.read(body);
         let ts = self.check_window(&values, now)?;
-        let reading = Reading { claim: &self, values: &values, body: &body };
-        let inner = reading.event(ts, now, url);
-        Ok(VerifiedEvent::seal(Inner { body: body.clone(), ..inner }))
+        Ok(Reading { claim: self, values: &values, body }.event(ts, now, url))
     }
 
     fn knobs(&self) -> &'a Knobs {

@@ -43,7 +43,7 @@ pub(crate) struct Acceptor {
 
 /// What became of an event that was taken over; each is answered 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accepted {
+pub(crate) enum Disposition {
     /// Every matched sink has it, or it is a dead letter.
     Accepted,
     /// A re-delivery of what every matched sink has already.
@@ -87,10 +87,10 @@ impl Acceptor {
         &self,
         event: VerifiedEvent,
         waiting: Waiting,
-    ) -> Result<Accepted, NotAccepted> {
+    ) -> Result<Disposition, NotAccepted> {
         let decision = self.router.route(&event);
         if decision.is_ignored() {
-            return Ok(Accepted::Ignored);
+            return Ok(Disposition::Ignored);
         }
         let deadline = Instant::now() + waiting.ack_timeout;
         let Decision { destinations, unaddressable } = decision;
@@ -100,12 +100,12 @@ impl Acceptor {
         drop(withdrawn);
         if unaddressable.is_empty() && acceptance.all_delivered() {
             self.memory.complete(&event, &acceptance);
-            return Ok(if again { Accepted::Duplicate } else { Accepted::Accepted });
+            return Ok(if again { Disposition::Duplicate } else { Disposition::Accepted });
         }
         let refused = match self.settle(&event, &acceptance, unaddressable).await {
             Ok(()) => {
                 self.memory.complete(&event, &acceptance);
-                return Ok(Accepted::Accepted);
+                return Ok(Disposition::Accepted);
             }
             Err(refused) => refused,
         };

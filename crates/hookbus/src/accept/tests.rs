@@ -11,7 +11,7 @@ use hookbus_core::{
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::advance;
 
-use super::{Accepted, Acceptor, Waiting};
+use super::{Acceptor, Disposition, Waiting};
 use crate::{
     config::{self, Order},
     dead_letter::DeadLetters,
@@ -60,14 +60,14 @@ async fn a_second_delivery_of_the_same_event_is_not_published_again() {
     let folder = tempfile::tempdir().unwrap();
     let sink = ScriptedSink::delivering(Capabilities::new());
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
-    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
-    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Duplicate);
-    assert_eq!(acceptor.accept(event("e2"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Duplicate);
+    assert_eq!(acceptor.accept(event("e2"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(sink.batches().concat(), ["e1", "e2"]);
     advance(Duration::from_secs(601)).await;
     assert_eq!(
         acceptor.accept(event("e1"), WAITING).await.unwrap(),
-        Accepted::Accepted,
+        Disposition::Accepted,
         "the memory is ten minutes"
     );
 }
@@ -78,7 +78,7 @@ async fn an_event_that_no_route_takes_is_ignored() {
     let sink = ScriptedSink::delivering(Capabilities::new());
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     let other = TestEvent::new("fastpix").event_type("audio.ready").build();
-    assert_eq!(acceptor.accept(other, WAITING).await.unwrap(), Accepted::Ignored);
+    assert_eq!(acceptor.accept(other, WAITING).await.unwrap(), Disposition::Ignored);
     assert!(sink.batches().is_empty());
 }
 
@@ -99,7 +99,7 @@ async fn a_redelivery_goes_only_where_the_event_is_missing() {
     loop {
         // The lane has to notice that its sink is back.
         match acceptor.accept(event("e1"), WAITING).await {
-            Ok(accepted) => break assert_eq!(accepted, Accepted::Accepted),
+            Ok(accepted) => break assert_eq!(accepted, Disposition::Accepted),
             Err(_) => advance(Duration::from_secs(1)).await,
         }
     }
@@ -120,8 +120,8 @@ async fn two_requests_of_one_event_at_once_publish_it_once() {
     };
     let (one, two, ()) = tokio::join!(one, two, open);
     let mut outcomes = [one.unwrap(), two.unwrap()];
-    outcomes.sort_by_key(|outcome| *outcome == Accepted::Duplicate);
-    assert_eq!(outcomes, [Accepted::Accepted, Accepted::Duplicate]);
+    outcomes.sort_by_key(|outcome| *outcome == Disposition::Duplicate);
+    assert_eq!(outcomes, [Disposition::Accepted, Disposition::Duplicate]);
     assert_eq!(sink.batches().concat(), ["e1"]);
 }
 
@@ -132,7 +132,7 @@ async fn a_late_confirmation_counts_for_the_redelivery() {
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert!(acceptor.accept(event("e1"), WAITING).await.is_err(), "no confirmation within the ack-timeout");
     gate.add_permits(1);
-    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Duplicate);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Duplicate);
     assert_eq!(sink.batches().concat(), ["e1"]);
 }
 
@@ -146,7 +146,7 @@ async fn after_a_refusal_nothing_more_is_published() {
     let (in_flight, queued) = tokio::join!(in_flight, queued);
     assert!(in_flight.is_err() && queued.is_err());
     gate.add_permits(10);
-    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(sink.batches().concat(), ["e1", "e3"]);
 }
 
@@ -163,8 +163,8 @@ async fn a_client_that_goes_away_withdraws_its_event() {
     let gone = tokio::time::timeout(Duration::from_millis(10), acceptor.accept(event("e2"), WAITING)).await;
     assert!(gone.is_err(), "dropped while waiting");
     gate.add_permits(10);
-    assert_eq!(first.await.unwrap().unwrap(), Accepted::Accepted);
-    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(first.await.unwrap().unwrap(), Disposition::Accepted);
+    assert_eq!(acceptor.accept(event("e3"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(sink.batches().concat(), ["e1", "e3"]);
 }
 
@@ -175,7 +175,7 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
         report.set_rest(&Outcome::rejected(SinkError::new(ErrorKind::TooLarge, "publish", "scripted")));
     });
     let (kept, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
-    assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(letters(folder.path()), 1);
     let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
     assert!(full.accept(event("e2"), WAITING).await.unwrap_err().why.contains("max-size"));
@@ -187,7 +187,7 @@ async fn an_event_without_a_valid_address_is_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let sink = ScriptedSink::delivering(Capabilities::new());
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
-    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Accepted::Accepted);
+    assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert!(sink.batches().is_empty());
     let text = std::fs::read_to_string(folder.path().join("dead-letters.ndjson")).unwrap();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");

@@ -33,7 +33,7 @@ pub(super) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Ve
             findings.push(format!("this scheme reads {}", needed.join(", ")));
         }
         Refusal::InvalidSecret => {
-            findings.push("the secret is not in the form this provider displays it".to_owned())
+            findings.push("the secret is not in the form this provider displays it".to_owned());
         }
         Refusal::TimestampTooOld | Refusal::TimestampInFuture => {
             findings.push("the signature itself is right; --at gives the time of receipt".to_owned());

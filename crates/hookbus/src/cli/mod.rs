@@ -47,6 +47,7 @@ struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
     /// The configuration file
     #[arg(long, global = true, env = "HOOKBUS_CONFIG", default_value = "hookbus.toml", value_name = "FILE")]

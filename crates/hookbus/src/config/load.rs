@@ -110,7 +110,7 @@ fn secret_places(text: &str, root: &DeTable<'_>, broken: bool) -> Vec<Range<usiz
         };
         match secrets.get_ref() {
             DeValue::Array(each) => {
-                places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span))
+                places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span));
             }
             DeValue::String(_) => places.push(secrets.span()),
             _ => {}

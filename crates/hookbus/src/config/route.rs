@@ -53,7 +53,8 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
     let mut targets = Vec::new();
     match to {
         None => {
-            problems.push(Problem::new(table.span(), "a route needs `to`").help("to = [{ sink = \"NAME\" }]"))
+            problems
+                .push(Problem::new(table.span(), "a route needs `to`").help("to = [{ sink = \"NAME\" }]"));
         }
         Some((_, value)) => match value.get_ref() {
             DeValue::Array(elements) if !elements.is_empty() => {

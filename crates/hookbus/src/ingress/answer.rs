@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::accept::Accepted;
+use crate::accept::Disposition;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -143,11 +143,11 @@ impl Problem {
 }
 
 /// The answer to an event that was taken over.
-pub(super) fn accepted(id: &EventId, accepted: Accepted) -> Answer {
+pub(super) fn accepted(id: &EventId, accepted: Disposition) -> Answer {
     let status = match accepted {
-        Accepted::Accepted => "accepted",
-        Accepted::Duplicate => "duplicate",
-        Accepted::Ignored => "ignored",
+        Disposition::Accepted => "accepted",
+        Disposition::Duplicate => "duplicate",
+        Disposition::Ignored => "ignored",
     };
     let mut body = Vec::with_capacity(96);
     body.extend_from_slice(b"{\"id\":");
