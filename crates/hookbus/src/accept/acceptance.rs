@@ -21,6 +21,8 @@ struct State {
     slots: SmallVec<[Slot; 2]>,
     /// The request waits no longer: nothing more is sent for it.
     withdrawn: bool,
+    /// The request is over: it has been answered, or its client is gone.
+    over: bool,
 }
 
 /// How far the event is at one destination.
@@ -52,7 +54,7 @@ impl Acceptance {
     ) -> Self {
         let slot = |destination| if delivered(destination) { Slot::Delivered } else { Slot::Queued(None) };
         let slots = destinations.iter().map(slot).collect();
-        let state = Mutex::new(State { slots, withdrawn: false });
+        let state = Mutex::new(State { slots, withdrawn: false, over: false });
         Self { destinations, state, changed: Notify::new() }
     }
 
@@ -80,12 +82,12 @@ impl Acceptance {
 
     /// Waits until every destination has said its word, or the deadline.
     pub(super) async fn resolved(&self, deadline: Instant) {
-        self.wait(deadline, |slot| !slot.is_open()).await;
+        self.wait(deadline, |state| state.slots.iter().all(|slot| !slot.is_open())).await;
     }
 
-    /// Waits until nothing is queued or in flight any more; not, where the deadline comes first.
+    /// Waits until the request is over and nothing of it is in flight; not, where the deadline comes first.
     pub(super) async fn settled(&self, deadline: Instant) -> bool {
-        self.wait(deadline, |slot| !slot.is_open()).await
+        self.wait(deadline, State::is_settled).await
     }
 
     /// Whether every destination has the event.
@@ -93,18 +95,18 @@ impl Acceptance {
         self.lock().slots.iter().all(|slot| matches!(slot, Slot::Delivered))
     }
 
-    /// Whether nothing is queued or in flight.
-    pub(super) fn is_settled(&self) -> bool {
-        self.lock().slots.iter().all(|slot| !slot.is_open())
+    /// Whether anything is queued or in flight.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().slots.iter().any(Slot::is_open)
     }
 
-    async fn wait(&self, deadline: Instant, done: impl Fn(&Slot) -> bool) -> bool {
+    async fn wait(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Listen before looking, so that no change falls between.
             changed.as_mut().enable();
-            if self.lock().slots.iter().all(&done) {
+            if done(&self.lock()) {
                 return true;
             }
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
@@ -113,9 +115,9 @@ impl Acceptance {
         }
     }
 
-    /// Withdraws what is not sent when the guard is dropped: at the end of the wait, or with the request itself.
-    pub(super) fn withdraw_on_drop(self: &Arc<Self>) -> Withdrawal {
-        Withdrawal(Arc::clone(self))
+    /// The request that waits: when it is dropped, what is not sent is withdrawn and the request is over.
+    pub(super) fn request(self: &Arc<Self>) -> Waiter {
+        Waiter(Arc::clone(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,7 +128,7 @@ impl Acceptance {
         let all_said = {
             let mut state = self.lock();
             change(&mut state.slots[at]);
-            state.slots.iter().all(|slot| !slot.is_open())
+            !state.slots.iter().any(Slot::is_open)
         };
         if all_said {
             self.changed.notify_waiters();
@@ -140,11 +142,18 @@ impl fmt::Debug for Acceptance {
     }
 }
 
-/// See [`Acceptance::withdraw_on_drop`].
-pub(super) struct Withdrawal(Arc<Acceptance>);
+impl State {
+    fn is_settled(&self) -> bool {
+        self.over && self.slots.iter().all(|slot| !slot.is_open())
+    }
+}
 
-impl Drop for Withdrawal {
-    fn drop(&mut self) {
+/// See [`Acceptance::request`].
+pub(super) struct Waiter(Arc<Acceptance>);
+
+impl Waiter {
+    /// The request waits no longer: what is not sent will not be.
+    pub(super) fn withdraw(&self) {
         let mut state = self.0.lock();
         state.withdrawn = true;
         for slot in &mut state.slots {
@@ -154,7 +163,13 @@ impl Drop for Withdrawal {
                     Slot::Missing { error: error.take().unwrap_or_else(late), after: Duration::from_secs(1) };
             }
         }
-        drop(state);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.withdraw();
+        self.0.lock().over = true;
         self.0.changed.notify_waiters();
     }
 }
@@ -204,15 +219,20 @@ impl Ticket {
         self.acceptance.update(self.at, |slot| *slot = Slot::Missing { error, after });
     }
 
-    /// The event goes back into the queue. Not, where its request waits no longer: then it is missing.
+    /// The event goes back into the queue. Not, where its request waits no longer: then it is missing. Both under one
+    /// lock: between a look and a word the request could end, and nobody would withdraw the event any more.
     pub(crate) fn again(&self, error: SinkError) -> bool {
-        let withdrawn = self.acceptance.lock().withdrawn;
-        if withdrawn {
-            self.missing(error, Duration::from_secs(1));
-        } else {
-            self.acceptance.update(self.at, |slot| *slot = Slot::Queued(Some(error)));
+        let mut state = self.acceptance.lock();
+        let waits = !state.withdrawn;
+        state.slots[self.at] = match waits {
+            true => Slot::Queued(Some(error)),
+            false => Slot::Missing { error, after: Duration::from_secs(1) },
+        };
+        drop(state);
+        if !waits {
+            self.acceptance.changed.notify_waiters();
         }
-        !withdrawn
+        waits
     }
 
     /// A ticket nobody waits for, with the view on what becomes of it.
@@ -233,9 +253,7 @@ impl TestTicket {
     /// What became of it, in a word, once it is known.
     pub(crate) async fn word(&self) -> &'static str {
         let far = Instant::now() + Duration::from_secs(3600);
-        if !self.0.settled(far).await {
-            return "open";
-        }
+        self.0.resolved(far).await;
         self.now()
     }
 
@@ -252,6 +270,6 @@ impl TestTicket {
 
     /// The request waits no longer.
     pub(crate) fn withdraw(&self) {
-        drop(self.0.withdraw_on_drop());
+        self.0.request().withdraw();
     }
 }

@@ -1,4 +1,4 @@
-//! What a re-delivery still needs: a bounded memory of ten minutes, lost on restart.
+//! What a re-delivery still needs: a memory of ten minutes or 65,536 events, whichever is less, lost on restart.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -92,6 +92,9 @@ impl Memory {
         let Some(key) = self.key(event) else { return };
         let has = acceptance.delivered().map(|destination| self.hash(destination)).collect();
         let mut state = self.lock();
+        if !state.is_mine(&key, acceptance) {
+            return;
+        }
         if event.id().origin() == IdOrigin::Provider {
             state.update(key, Progress::Has(has));
         } else {
@@ -101,7 +104,7 @@ impl Memory {
 
     /// The event is missing somewhere, or may be: a re-delivery shall go there, once nothing is in flight.
     pub(super) fn missing(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>) {
-        if acceptance.is_settled() {
+        if !acceptance.is_open() {
             self.settled(event, acceptance);
         }
     }
@@ -111,11 +114,7 @@ impl Memory {
         let Some(key) = self.key(event) else { return };
         let has = acceptance.delivered().map(|destination| self.hash(destination)).collect();
         let mut state = self.lock();
-        let same = matches!(
-            state.entries.get(&key).map(|entry| &entry.progress),
-            Some(Progress::UnderWay(other)) if Arc::ptr_eq(other, acceptance)
-        );
-        if same {
+        if state.is_mine(&key, acceptance) {
             state.update(key, Progress::Has(has));
         }
     }
@@ -153,15 +152,31 @@ impl State {
         }
     }
 
+    /// Whether this acceptance is the one under way for the event.
+    fn is_mine(&self, key: &Key, acceptance: &Arc<Acceptance>) -> bool {
+        let progress = self.entries.get(key).map(|entry| &entry.progress);
+        matches!(progress, Some(Progress::UnderWay(mine)) if Arc::ptr_eq(mine, acceptance))
+    }
+
     fn forget_old(&mut self, now: Instant) {
+        // What is under way goes to the back of the line; it is bounded by the requests in progress.
+        let mut under_way = 0;
         while let Some((since, key, number)) = self.order.front().copied() {
-            if self.order.len() < KEEP && now.saturating_duration_since(since) < KEEP_FOR {
+            let due = self.order.len() >= KEEP || now.saturating_duration_since(since) >= KEEP_FOR;
+            if !due || under_way == self.order.len() {
                 break;
             }
             self.order.pop_front();
             // A newer entry of the same event has a place of its own further back.
-            if self.entries.get(&key).is_some_and(|entry| entry.number == number) {
-                self.entries.remove(&key);
+            match self.entries.get(&key).filter(|entry| entry.number == number).map(|entry| &entry.progress) {
+                Some(Progress::UnderWay(acceptance)) if acceptance.is_open() => {
+                    self.order.push_back((now, key, number));
+                    under_way += 1;
+                }
+                Some(_) => {
+                    self.entries.remove(&key);
+                }
+                None => {}
             }
         }
     }

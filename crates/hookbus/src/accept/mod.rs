@@ -13,7 +13,7 @@ use std::{
 };
 
 use hookbus_core::{
-    Envelope, ErrorKind, Router, SinkError, VerifiedEvent,
+    Envelope, Router, VerifiedEvent,
     route::{Decision, Destination, Unaddressable},
 };
 use smallvec::SmallVec;
@@ -30,6 +30,9 @@ use crate::{
 };
 use acceptance::{Acceptance, Slot};
 use memory::{Memory, Remembered};
+
+/// How long a dead letter may take to be on disk.
+const DEAD_LETTER: Duration = Duration::from_secs(5);
 
 /// Takes verified events over: the promise *durable* is kept here.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Acceptor {
     ///
     /// A re-delivery joins the first delivery where that is still under way, and goes only where the event is
     /// missing. When the wait is over, what is not sent is withdrawn: after a 503 nothing is published but what was
-    /// in flight. The same holds where the client goes away and this future is dropped.
+    /// in flight. The same holds where this future is dropped because the connection ended.
     pub(crate) async fn accept(
         &self,
         event: VerifiedEvent,
@@ -95,9 +98,9 @@ impl Acceptor {
         let deadline = Instant::now() + waiting.ack_timeout;
         let Decision { destinations, unaddressable } = decision;
         let (acceptance, again) = self.begin(&event, destinations, waiting, deadline).await?;
-        let withdrawn = acceptance.withdraw_on_drop();
+        let request = acceptance.request();
         acceptance.resolved(deadline).await;
-        drop(withdrawn);
+        request.withdraw();
         if unaddressable.is_empty() && acceptance.all_delivered() {
             self.memory.complete(&event, &acceptance);
             return Ok(if again { Disposition::Duplicate } else { Disposition::Accepted });
@@ -153,9 +156,13 @@ impl Acceptor {
         for letter in &letters {
             let (id, reason) = (letter.event.id().as_str(), letter.reason);
             tracing::warn!(sink = %letter.sink, source = event.source(), id, reason, error = %letter.error, "dead letter");
-            if let Err(error) = self.dead_letters.keep(letter).await {
-                return Err(NotAccepted { retry_after: Duration::from_secs(30), why: error.to_string() });
-            }
+            let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
+            let why = match kept {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the dead letter was not on disk in time".to_owned(),
+            };
+            return Err(NotAccepted { retry_after: Duration::from_secs(30), why });
         }
         Ok(())
     }
@@ -202,10 +209,6 @@ impl Acceptor {
         let lane = &self.lanes[destination.sink];
         let ticket = Ticket::new(acceptance, at);
         let envelope = Envelope { event: event.clone(), address: destination.address.clone() };
-        if let Err(delivery) = lane.submit(Delivery::new(envelope, group, ticket)) {
-            let error =
-                SinkError::new(ErrorKind::Overloaded, "queue", "the lane is full").at_sink(lane.name());
-            delivery.ticket.missing(error, Duration::from_secs(1));
-        }
+        lane.submit(Delivery::new(envelope, group, ticket));
     }
 }

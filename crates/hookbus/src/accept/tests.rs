@@ -34,7 +34,7 @@ fn acceptor(
     let router =
         Router::new([Arc::from("fastpix")], &[Route { name: "all".into(), sources: vec![], types, to }])
             .unwrap();
-    let config = LaneConfig { max_events: 100, max_bytes: 1 << 20, publish_timeout: Duration::from_secs(5) };
+    let config = LaneConfig { max_events: 100, max_bytes: 4 << 20, publish_timeout: Duration::from_secs(5) };
     let lane = |(at, sink): (usize, &&ScriptedSink)| {
         Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config)
     };

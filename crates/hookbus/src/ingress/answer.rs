@@ -94,8 +94,8 @@ impl Problem {
         }
     }
 
-    /// The answer; `last` ends the connection behind it.
-    pub(super) fn answer(&self, last: bool) -> Answer {
+    /// The answer.
+    pub(super) fn answer(&self) -> Answer {
         let mut answer = Response::new(Full::from(self.body()));
         *answer.status_mut() = self.status;
         let headers = answer.headers_mut();
@@ -107,9 +107,6 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if last {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         answer
     }
 
@@ -120,7 +117,7 @@ impl Problem {
 
     /// The bytes of a whole HTTP/1.1 response, for connections that no request was read from.
     pub(super) fn raw(&self) -> Vec<u8> {
-        let (head, body) = (self.answer(true).into_parts().0, self.body());
+        let (head, body) = (last(self.answer()).into_parts().0, self.body());
         let mut bytes =
             format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len()).into_bytes();
         for (name, value) in &head.headers {
@@ -140,6 +137,12 @@ impl Problem {
             self.detail
         )
     }
+}
+
+/// The same answer, behind which the connection ends.
+pub(super) fn last(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// The answer to an event that was taken over.

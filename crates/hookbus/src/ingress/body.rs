@@ -12,7 +12,9 @@ use super::budget::{Reservation, STEP};
 /// Bytes of an unwanted body that are still read, so that its sender gets to read the answer.
 const LINGER_BYTES: usize = 256 << 10;
 /// How long that may take.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long the rest of a short body may take before its connection is given up.
+const SHORT_REST: Duration = Duration::from_millis(250);
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +70,33 @@ pub(super) async fn read(
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.map_or(first, Bytes::from))
+    let body = whole.map_or(first, Bytes::from);
+    room.complete(body.len()).map_err(|_| Unread::NoRoom)?;
+    Ok(body)
+}
+
+/// Reads the rest of a short body away, so that its connection can go on. Not, where it is long or does not come.
+pub(super) async fn skip_short(body: &mut Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if body.size_hint().upper().is_none_or(|rest| rest > STEP as u64) {
+        return false;
+    }
+    let rest = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(SHORT_REST, rest).await.unwrap_or(false)
 }
 
 /// Reads and drops the rest of a body that nobody wants, within bounds, so that the client can finish sending and
-/// read the answer instead of a reset.
+/// read the answer instead of a reset. Its connection ends behind that answer.
 pub(super) fn discard(mut body: Incoming) {
-    if body.is_end_stream() {
-        return;
-    }
     tokio::spawn(timeout(LINGER, async move {
         let mut left = LINGER_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

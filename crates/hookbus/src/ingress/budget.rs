@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Bodies take room in steps of so many bytes.
+/// The first step of a body. Most webhooks need no other.
+const FIRST: usize = 8 << 10;
+/// Each further step.
 pub(super) const STEP: usize = 64 << 10;
 
 /// Room for bodies of all requests together.
@@ -17,14 +19,18 @@ pub(crate) struct ByteBudget {
 
 /// One source's part of the budget, a quarter.
 ///
-/// Bodies longer than a step may use half of it. The other half is for first steps, so that a few slow large bodies
-/// leave room for many small ones.
+/// While they arrive, bodies longer than their first step may use half of it. The other half is for first steps, so
+/// that slow large bodies leave room for small ones. A body that is complete is charged its own length.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<ByteBudget>,
     limit: usize,
+    /// First steps of bodies that are arriving.
     first: AtomicUsize,
+    /// Further steps of bodies that are arriving.
     further: AtomicUsize,
+    /// Bodies that are complete.
+    complete: AtomicUsize,
 }
 
 /// What one body holds of the budget, given back when dropped.
@@ -33,6 +39,7 @@ pub(super) struct Reservation {
     share: Arc<Share>,
     first: usize,
     further: usize,
+    complete: usize,
 }
 
 /// There is no room now.
@@ -46,19 +53,15 @@ impl ByteBudget {
 
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         let limit = (self.limit / 4).max(2 * STEP);
-        Arc::new(Share {
-            budget: Arc::clone(self),
-            limit,
-            first: AtomicUsize::new(0),
-            further: AtomicUsize::new(0),
-        })
+        let (first, further, complete) = Default::default();
+        Arc::new(Share { budget: Arc::clone(self), limit, first, further, complete })
     }
 }
 
 impl Share {
     /// A reservation of nothing yet.
     pub(super) fn reserve(self: &Arc<Self>) -> Reservation {
-        Reservation { share: Arc::clone(self), first: 0, further: 0 }
+        Reservation { share: Arc::clone(self), first: 0, further: 0, complete: 0 }
     }
 }
 
@@ -68,31 +71,41 @@ impl Reservation {
         while self.first + self.further < total {
             let share = &self.share;
             let half = share.limit / 2;
-            let is_first = self.first == 0;
-            let (counter, limit) =
-                if is_first { (&share.first, share.limit - half) } else { (&share.further, half) };
-            take(counter, STEP, limit)?;
-            if let Err(full) = take(&share.budget.used, STEP, share.budget.limit) {
-                counter.fetch_sub(STEP, Ordering::AcqRel);
+            let (counter, held, step) = match self.first {
+                0 => (&share.first, &mut self.first, FIRST),
+                _ => (&share.further, &mut self.further, STEP),
+            };
+            take(counter, step, half)?;
+            if let Err(full) = take(&share.budget.used, step, share.budget.limit) {
+                counter.fetch_sub(step, Ordering::AcqRel);
                 return Err(full);
             }
-            *(if is_first { &mut self.first } else { &mut self.further }) += STEP;
+            *held += step;
         }
         Ok(())
     }
 
-    /// Bytes reserved.
-    #[cfg(test)]
-    fn held(&self) -> usize {
-        self.first + self.further
+    /// The body is complete, with so many bytes: from now on it holds its own length, and no step of those that are
+    /// arriving. There may be no room left for that, beside all other complete ones.
+    pub(super) fn complete(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        take(&self.share.complete, bytes, self.share.limit)?;
+        let steps = self.first + self.further;
+        self.share.first.fetch_sub(std::mem::take(&mut self.first), Ordering::AcqRel);
+        self.share.further.fetch_sub(std::mem::take(&mut self.further), Ordering::AcqRel);
+        // Steps cover the length, so this only ever gives back.
+        self.share.budget.used.fetch_sub(steps.saturating_sub(bytes), Ordering::AcqRel);
+        self.complete = bytes;
+        Ok(())
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.share.first.fetch_sub(self.first, Ordering::AcqRel);
-        self.share.further.fetch_sub(self.further, Ordering::AcqRel);
-        self.share.budget.used.fetch_sub(self.first + self.further, Ordering::AcqRel);
+        let Self { share, first, further, complete } = self;
+        share.first.fetch_sub(*first, Ordering::AcqRel);
+        share.further.fetch_sub(*further, Ordering::AcqRel);
+        share.complete.fetch_sub(*complete, Ordering::AcqRel);
+        share.budget.used.fetch_sub(*first + *further + *complete, Ordering::AcqRel);
     }
 }
 
@@ -106,30 +119,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_bodies_leave_room_for_small_ones() {
+    fn slow_large_bodies_leave_room_for_small_ones() {
         // A quarter of 16 steps is 4: two for first steps, two for further ones.
         let share = ByteBudget::new(16 * STEP).share();
-        let mut large = share.reserve();
-        assert_eq!(large.cover(3 * STEP), Ok(()));
-        assert_eq!(large.cover(3 * STEP + 1), Err(Exhausted));
-        assert_eq!(large.held(), 3 * STEP);
-        let mut small = share.reserve();
-        assert_eq!(small.cover(1), Ok(()));
-        assert_eq!(share.reserve().cover(1), Err(Exhausted));
+        let mut large: Vec<_> = (0..4).map(|_| share.reserve()).collect();
+        let covered = large.iter_mut().filter_map(|body| body.cover(FIRST + 1).ok()).count();
+        assert_eq!(covered, 2);
+        let mut small: Vec<_> = (0..10).map(|_| share.reserve()).collect();
+        assert!(small.iter_mut().all(|body| body.cover(1) == Ok(())));
         drop(large);
-        assert_eq!(share.reserve().cover(3 * STEP), Ok(()));
+        assert_eq!(share.reserve().cover(FIRST + 2 * STEP), Ok(()));
+    }
+
+    #[test]
+    fn a_complete_body_holds_its_own_length() {
+        let budget = ByteBudget::new(16 * STEP);
+        let share = budget.share();
+        let mut waiting: Vec<_> = (0..200).map(|_| share.reserve()).collect();
+        for body in &mut waiting {
+            assert_eq!((body.cover(1_000), body.complete(1_000)), (Ok(()), Ok(())));
+        }
+        assert_eq!(budget.used.load(Ordering::Acquire), 200_000);
+        let mut large = share.reserve();
+        assert_eq!(
+            (large.cover(100_000), large.complete(100_000)),
+            (Ok(()), Err(Exhausted)),
+            "262,144 is a quarter"
+        );
+        drop((waiting, large));
+        assert_eq!(budget.used.load(Ordering::Acquire), 0);
+        assert_eq!(
+            [&share.first, &share.further, &share.complete].map(|held| held.load(Ordering::Acquire)),
+            [0; 3]
+        );
     }
 
     #[test]
     fn all_sources_together_stay_within_the_budget() {
-        let budget = ByteBudget::new(4 * STEP);
+        let budget = ByteBudget::new(2 * STEP);
         let (one, two) = (budget.share(), budget.share());
-        let mut held: Vec<_> = [&one, &one, &two, &two].map(|share| share.reserve()).into();
-        // Shares are at least two steps: one first, one further.
-        assert_eq!(held[0].cover(2 * STEP), Ok(()));
-        assert_eq!(held[2].cover(2 * STEP), Ok(()));
-        assert_eq!(budget.share().reserve().cover(1), Err(Exhausted));
-        held.clear();
+        let mut held = [one.reserve(), two.reserve()];
+        assert_eq!(held[0].cover(FIRST + 1), Ok(()));
+        assert_eq!(held[1].cover(FIRST + 1), Err(Exhausted));
+        drop(held);
         assert_eq!(budget.used.load(Ordering::Acquire), 0);
         assert_eq!(two.reserve().cover(1), Ok(()));
     }

@@ -37,8 +37,9 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
         connection.enter(Phase::Request);
         async move {
-            let answer = Arc::clone(&ingress).handle(request, stopping.load(Ordering::Acquire)).await;
-            connection.enter(Phase::Idle);
+            let last = stopping.load(Ordering::Acquire);
+            let answer = Arc::clone(&ingress).handle(request, last, connection).await;
+            connection.answered();
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
@@ -49,26 +50,38 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         .max_buf_size((headers * 2).max(16 << 10))
         .max_header_size(headers)
         .serve_connection(TokioIo::new(watched), service);
-    let told = tokio::select! {
+    tokio::select! {
         _ = &mut http => return,
-        () = place.connection.end.notified() => place.connection.phase().0,
-    };
-    match told {
-        // Half a head: say so before closing.
-        Phase::Head => {
-            let mut stream = http.into_parts().io.into_inner().stream;
-            let farewell = async {
-                stream.write_all(&Problem::too_slow().raw()).await?;
-                stream.shutdown().await
-            };
-            let _ = timeout(FAREWELL, farewell).await;
-        }
-        // A request that came at the last moment is still answered.
-        Phase::New | Phase::Idle | Phase::Request => {
+        () = place.connection.end.notified() => {}
+    }
+    match place.connection.phase().0 {
+        Phase::Head => say_too_slow(http.into_parts()).await,
+        // Only where there was no other way to make room.
+        Phase::Body => {}
+        Phase::New | Phase::Idle | Phase::Request | Phase::Closing => {
             Pin::new(&mut http).graceful_shutdown();
-            let _ = http.await;
+            // A request that came at the last moment is still answered, within its own deadlines. A client that does
+            // not read its answers is not waited for.
+            while timeout(FAREWELL, &mut http).await.is_err() {
+                if !matches!(place.connection.phase().0, Phase::Body | Phase::Request) {
+                    break;
+                }
+            }
         }
     }
+}
+
+/// Says 408 to a client that sent half a head. Not, where what came was no part of a head: then nobody asked.
+async fn say_too_slow<S>(parts: http1::Parts<TokioIo<Watched>, S>) {
+    if parts.read_buf.is_empty() {
+        return;
+    }
+    let mut stream = parts.io.into_inner().stream;
+    let farewell = async {
+        stream.write_all(&Problem::too_slow().raw()).await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(FAREWELL, farewell).await;
 }
 
 /// A socket that notes when bytes arrive.

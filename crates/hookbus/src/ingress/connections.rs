@@ -2,17 +2,21 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
+use super::body::LINGER;
 use crate::config::{Limits, Timeouts};
+
+/// How long a connection may take to end behind its last answer.
+const CLOSING: Duration = LINGER.saturating_add(Duration::from_secs(1));
 
 /// What a connection is doing. The value is stored beside the time it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +27,16 @@ pub(super) enum Phase {
     Idle = 1,
     /// A head is being received.
     Head = 2,
+    /// A body is being received; it has a deadline of its own.
+    Body = 3,
     /// A request is being worked on; its own deadlines apply.
-    Request = 3,
+    Request = 4,
+    /// The last answer is on its way.
+    Closing = 5,
 }
+
+const PHASES: [Phase; 6] =
+    [Phase::New, Phase::Idle, Phase::Head, Phase::Body, Phase::Request, Phase::Closing];
 
 /// One connection. It changes its phase with a single store; a sweeper looks at all of them a few times a second,
 /// so that no request costs a timer.
@@ -33,16 +44,18 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     peer: IpAddr,
     started: Instant,
-    /// Milliseconds since `started` in the upper bits, the phase in the lowest two.
+    /// Milliseconds since `started` in the upper bits, the phase in the lowest three.
     state: AtomicU64,
+    /// Told to end, to make room.
+    evicted: AtomicBool,
     /// Told to end.
     pub(super) end: Notify,
 }
 
 impl Connection {
     pub(super) fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.state.store(millis << 2 | phase as u64, Ordering::Release);
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
+        self.state.store(millis << 3 | phase as u64, Ordering::Release);
     }
 
     /// A byte arrived: a request begins, where none was.
@@ -52,11 +65,18 @@ impl Connection {
         }
     }
 
+    /// A request was answered: the connection waits for the next, unless that was the last.
+    pub(super) fn answered(&self) {
+        if self.phase().0 != Phase::Closing {
+            self.enter(Phase::Idle);
+        }
+    }
+
     /// The phase, and for how long.
     pub(super) fn phase(&self) -> (Phase, Duration) {
         let state = self.state.load(Ordering::Acquire);
-        let phase = [Phase::New, Phase::Idle, Phase::Head, Phase::Request][(state & 3) as usize];
-        (phase, self.started.elapsed().saturating_sub(Duration::from_millis(state >> 2)))
+        let phase = PHASES.get((state & 7) as usize).copied().unwrap_or(Phase::Closing);
+        (phase, self.started.elapsed().saturating_sub(Duration::from_millis(state >> 3)))
     }
 }
 
@@ -76,6 +96,8 @@ struct Open {
     number: u64,
     all: HashMap<u64, Arc<Connection>>,
     by_address: HashMap<IpAddr, usize>,
+    /// How many of all are ending to make room.
+    evicted: usize,
 }
 
 /// A place among the open connections, given up when dropped.
@@ -99,25 +121,25 @@ impl Connections {
     }
 
     /// Lets a connection in. At a limit the longest idle one (of the same address, at that address's limit) is told
-    /// to end, and the new one comes in beside it; where none is idle the new one stays out.
+    /// to end, and the new one comes in beside it while it does; where none can go, or too many are ending, the new
+    /// one stays out.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let peer = network(peer);
         let mut open = self.lock();
         let of_peer = open.by_address.get(&peer).copied().unwrap_or_default();
-        if of_peer >= self.per_address || open.all.len() >= self.limit {
-            let only = (of_peer >= self.per_address).then_some(peer);
-            let idle = open.longest_idle(only)?;
-            if let Some(idle) = open.remove(idle) {
-                idle.end.notify_one();
+        if of_peer >= self.per_address || open.all.len() - open.evicted >= self.limit {
+            if open.evicted >= self.limit.div_ceil(4) {
+                return None;
             }
+            let only = (of_peer >= self.per_address).then_some(peer);
+            let longest = open.longest_idle(only)?;
+            open.evict(longest);
         }
         open.number += 1;
         let number = open.number;
-        let connection = Arc::new(Connection {
-            peer,
-            started: Instant::now(),
-            state: AtomicU64::new(0),
-            end: Notify::new(),
-        });
+        let (state, evicted) = Default::default();
+        let connection =
+            Arc::new(Connection { peer, started: Instant::now(), state, evicted, end: Notify::new() });
         open.all.insert(number, Arc::clone(&connection));
         *open.by_address.entry(peer).or_default() += 1;
         Some(Place { connections: Arc::clone(self), number, connection })
@@ -128,12 +150,14 @@ impl Connections {
         for connection in self.lock().all.values() {
             let (phase, lasted) = connection.phase();
             let limit = match phase {
-                Phase::New => self.timeouts.first_byte,
-                Phase::Idle => self.timeouts.idle,
-                Phase::Head => self.timeouts.headers,
-                Phase::Request => continue,
+                Phase::New => self.timeouts.first_byte.get(),
+                Phase::Idle => self.timeouts.idle.get(),
+                Phase::Head => self.timeouts.headers.get(),
+                // The answer and what is left of an unwanted body have had their time.
+                Phase::Closing => CLOSING,
+                Phase::Body | Phase::Request => continue,
             };
-            if lasted >= limit.get() {
+            if lasted >= limit {
                 connection.end.notify_one();
             }
         }
@@ -142,7 +166,7 @@ impl Connections {
     /// Tells every connection without a request to end, for the end of a drain.
     pub(super) fn end_idle(&self) {
         for connection in self.lock().all.values() {
-            if matches!(connection.phase().0, Phase::New | Phase::Idle) {
+            if matches!(connection.phase().0, Phase::New | Phase::Idle | Phase::Closing) {
                 connection.end.notify_one();
             }
         }
@@ -161,10 +185,13 @@ impl Connections {
 impl Open {
     fn longest_idle(&self, only: Option<IpAddr>) -> Option<u64> {
         let mine = self.all.iter().filter(|(_, connection)| only.is_none_or(|peer| connection.peer == peer));
-        // One that is sending a head is only taken where none is idle: slow heads must not keep others out.
+        // One that is sending goes only where none is idle: slow senders must not keep others out. One whose request
+        // is complete never goes.
         let rank = |connection: &Connection| match connection.phase() {
-            (Phase::New | Phase::Idle, lasted) => Some((1, lasted)),
-            (Phase::Head, lasted) => Some((0, lasted)),
+            _ if connection.evicted.load(Ordering::Acquire) => None,
+            (Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
+            (Phase::Head, lasted) => Some((1, lasted)),
+            (Phase::Body, lasted) => Some((0, lasted)),
             (Phase::Request, _) => None,
         };
         mine.filter_map(|(number, connection)| Some((rank(connection)?, *number)))
@@ -172,15 +199,41 @@ impl Open {
             .map(|(_, number)| number)
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
-        let connection = self.all.remove(&number)?;
+    /// Tells a connection to end. It counts on its own until it has.
+    fn evict(&mut self, number: u64) {
+        if let Some(connection) = self.all.get(&number).cloned() {
+            connection.evicted.store(true, Ordering::Release);
+            self.evicted += 1;
+            self.leave_address(&connection);
+            connection.end.notify_one();
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(connection) = self.all.remove(&number) else { return };
+        if connection.evicted.load(Ordering::Acquire) {
+            self.evicted -= 1;
+        } else {
+            self.leave_address(&connection);
+        }
+    }
+
+    fn leave_address(&mut self, connection: &Connection) {
         if let Some(count) = self.by_address.get_mut(&connection.peer) {
             *count -= 1;
             if *count == 0 {
                 self.by_address.remove(&connection.peer);
             }
         }
-        Some(connection)
+    }
+}
+
+/// What counts as one address: an IPv4 address, however it is written, or an IPv6 network of 64 bits, which one
+/// customer has whole.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) => Ipv6Addr::from_bits(peer.to_bits() >> 64 << 64).into(),
+        peer => peer,
     }
 }
 
@@ -225,7 +278,7 @@ mod tests {
         assert!(told_to_end(&second) && !told_to_end(&first));
         third.connection.enter(Phase::Request);
         assert!(connections.admit(two).is_none(), "all are at work");
-        assert_eq!(connections.count(), 2);
+        assert_eq!(connections.count(), 3, "the one that was told is still ending");
         drop((first, second, third));
         assert_eq!(connections.count(), 0);
         assert!(connections.lock().by_address.is_empty());
@@ -238,5 +291,20 @@ mod tests {
         let (first, other) = (connections.admit(one).unwrap(), connections.admit(two).unwrap());
         let _again = connections.admit(one).unwrap();
         assert!(told_to_end(&first) && !told_to_end(&other));
+    }
+
+    #[test]
+    fn connections_that_do_not_end_keep_new_ones_out() {
+        let (connections, peer) = (connections(8, 8), IpAddr::from([127, 0, 0, 1]));
+        let places: Vec<_> = (0..100).filter_map(|_| connections.admit(peer)).collect();
+        assert_eq!(places.len(), 8 + 2, "the limit, and a quarter of it that is ending");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:127.0.0.1"), of("127.0.0.1"));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     Ingress, Source,
     answer::{self, Answer, Problem},
     body::{self, Unread},
-    budget::STEP,
+    connections::{Connection, Phase},
 };
 
 /// What a request comes to before it is answered.
@@ -26,35 +26,49 @@ enum Read {
 
 impl Ingress {
     /// Answers a request. `last` says that the connection ends behind this answer.
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>, last: bool) -> Answer {
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        last: bool,
+        doing: &Connection,
+    ) -> Answer {
         let (head, mut body) = request.into_parts();
-        match self.respond(&head, &mut body).await {
-            Ok(mut answer) => {
-                if last {
-                    let close = http::HeaderValue::from_static("close");
-                    answer.headers_mut().insert(http::header::CONNECTION, close);
-                }
-                answer
-            }
+        let mut answer = match self.respond(&head, &mut body, doing).await {
+            Ok(answer) => answer,
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
-                // A short rest is read away and the connection goes on; behind a long one it ends.
-                let short = body.size_hint().upper().is_some_and(|rest| rest <= STEP as u64);
-                let answer = problem.answer(last || !short);
+                if !last && body::skip_short(&mut body).await {
+                    return problem.answer();
+                }
+                doing.enter(Phase::Closing);
                 body::discard(body);
-                answer
+                return answer::last(problem.answer());
             }
+        };
+        if last {
+            doing.enter(Phase::Closing);
+            answer = answer::last(answer);
         }
+        answer
     }
 
-    async fn respond(&self, head: &Parts, body: &mut Incoming) -> Result<Answer, Problem> {
+    async fn respond(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+        doing: &Connection,
+    ) -> Result<Answer, Problem> {
         let source = self.source(head)?;
-        let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
         let mut room = source.share.reserve();
-        let event = match self.read(source, head, body, &mut room).await? {
+        doing.enter(Phase::Body);
+        let read = self.read(source, head, body, &mut room).await;
+        doing.enter(Phase::Request);
+        let event = match read? {
             Read::Event(event) => event,
             Read::Probe => return Ok(answer::probe()),
         };
+        // Only what is authentic takes a place among the requests in progress.
+        let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
         let id = event.id().clone();
         match self.acceptor.accept(event, source.waiting).await {
             Ok(accepted) => Ok(answer::accepted(&id, accepted)),

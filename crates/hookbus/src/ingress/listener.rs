@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{Ingress, answer::Problem, connection, connections::Connections};
@@ -22,6 +22,10 @@ use super::{Ingress, answer::Problem, connection, connections::Connections};
 const SWEEP: Duration = Duration::from_millis(250);
 /// How long an open connection may still bring a request after we were asked to stop; its answer is then the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// How long to wait after the system refused to accept a connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
+/// Connections taken in while stopping, at most: what the kernel keeps waiting.
+const BACKLOG: usize = 4096;
 /// Connections turned away at once while at the limit.
 const TURNED_AWAY: usize = 64;
 
@@ -71,15 +75,22 @@ impl Listener {
     pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> Stopped {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // After a failed accept the kernel would report the same at once, for ever: the next one waits.
+        let mut not_before = None;
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 _ = sweep.tick() => self.connections.sweep(),
-                accepted = accept(self.socket.as_ref()) => match accepted {
+                () = sleep_until(not_before.unwrap_or_else(Instant::now)), if not_before.is_some() => not_before = None,
+                accepted = accept(self.socket.as_ref()), if not_before.is_none() => match accepted {
                     Ok((stream, peer)) => self.open(stream, peer),
-                    Err(error) => self.accept_failed(&error).await,
+                    Err(error) if is_clients(&error) => {}
+                    Err(error) => {
+                        tracing::error!(%error, open = self.connections.count(), "cannot accept connections");
+                        not_before = Some(Instant::now() + ACCEPT_AGAIN);
+                    }
                 },
             }
         }
@@ -107,21 +118,17 @@ impl Listener {
         });
     }
 
-    /// Out of file descriptors, or the client went away before it was accepted.
-    async fn accept_failed(&self, error: &io::Error) {
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-            return;
-        }
-        tracing::error!(%error, open = self.connections.count(), "cannot accept connections");
-        // The kernel would report the same at once, for ever; connections that end make room meanwhile.
-        let _ = timeout(Duration::from_secs(1), self.connections.ended.notified()).await;
-    }
-
     /// Takes in what the kernel has accepted already, and closes the socket.
     fn take_in_waiting(&mut self) {
         let Some(socket) = self.socket.take().and_then(|socket| socket.into_std().ok()) else { return };
-        // The socket does not block: it ends with `WouldBlock` when nobody waits any more.
-        while let Ok((stream, peer)) = socket.accept() {
+        // The socket does not block: it says `WouldBlock` when nobody waits any more. Bounded, because clients may come
+        // faster than this goes.
+        for _ in 0..BACKLOG {
+            let (stream, peer) = match socket.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_clients(&error) => continue,
+                Err(_) => break,
+            };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
                 self.open(stream, peer);
@@ -154,6 +161,11 @@ impl Listener {
         let _ = timeout_at(deadline, drained).await;
         Stopped { cut: self.connections.count() }
     }
+}
+
+/// Whether accepting failed because that one client went away.
+fn is_clients(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 /// The next connection; none ever comes from a closed socket.

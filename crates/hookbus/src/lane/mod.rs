@@ -16,15 +16,21 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use hookbus_core::{Envelope, Health, Sink};
+use hookbus_core::{Envelope, ErrorKind, Health, HealthState, Sink, SinkError};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     task::JoinHandle,
 };
 
 use crate::accept::Ticket;
 use budget::{Budget, Charge};
 use worker::Worker;
+
+/// What a small event keeps alive of its connection's read buffer, about.
+const READ_BUFFER: usize = 8 << 10;
 
 /// How a lane works.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +83,8 @@ impl Lane {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (health, healthy) = watch::channel(Health::starting());
         let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
-        let worker = Worker::new(Arc::clone(&name), sink, config, health);
-        let task = tokio::spawn(worker.run(submitted, stopped));
+        let worker = Worker::new(Arc::clone(&name), sink, config, health.clone());
+        let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));
         (Self { name, submit, budget, health: healthy }, Running { stop, task })
     }
 
@@ -92,17 +98,35 @@ impl Lane {
         self.health.clone()
     }
 
-    /// Hands a delivery over. A full lane gives it back at once: nothing waits here.
-    pub(crate) fn submit(&self, mut delivery: Delivery) -> Result<(), Delivery> {
-        match self.budget.charge(delivery.envelope.event.size()) {
+    /// Hands a delivery over. Nothing waits here: where the lane is full, its ticket says so at once.
+    pub(crate) fn submit(&self, mut delivery: Delivery) {
+        let refuse = |delivery: Delivery, kind, why: &'static str| {
+            let error = SinkError::new(kind, "queue", why).at_sink(&self.name);
+            delivery.ticket.missing(error, Duration::from_secs(1));
+        };
+        // A body is a slice of the buffer its connection read it into, so a small event holds more than its own bytes.
+        match self.budget.charge(delivery.envelope.event.size().max(READ_BUFFER)) {
             Some(charge) => delivery.charge = Some(charge),
-            None => return Err(delivery),
+            None => return refuse(delivery, ErrorKind::Overloaded, "the lane is full"),
         }
-        self.submit.try_send(delivery).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(delivery) | mpsc::error::TrySendError::Closed(delivery) => {
-                delivery
-            }
-        })
+        match self.submit.try_send(delivery) {
+            Ok(()) => {}
+            Err(TrySendError::Full(delivery)) => refuse(delivery, ErrorKind::Overloaded, "the lane is full"),
+            Err(TrySendError::Closed(delivery)) => refuse(delivery, ErrorKind::Closed, "the lane has ended"),
+        }
+    }
+}
+
+/// Runs a worker, and tells when it ends by a panic: its lane takes nothing any more.
+async fn supervised(
+    name: Arc<str>,
+    health: watch::Sender<Health>,
+    worker: impl Future<Output = ()> + Send + 'static,
+) {
+    if tokio::spawn(worker).await.is_err() {
+        let error = SinkError::new(ErrorKind::Unexpected, "lane", "the lane ended by a panic").at_sink(&name);
+        tracing::error!(sink = %name, %error, "every event for this sink is answered 503 until a restart");
+        health.send_replace(Health { state: HealthState::Down, error: Some(error), ..Health::starting() });
     }
 }
 

@@ -131,20 +131,24 @@ impl Queue {
         bytes
     }
 
-    /// Tells that a batch came back: `again` are its deliveries that need another try, in their order, no sooner
-    /// than `when`; `groups` are all groups that were in it.
+    /// Tells that a batch came back: `again` are its deliveries that need another try, in their order, each no sooner
+    /// than its time; `groups` are all groups that were in it.
     pub(super) fn landed(
         &mut self,
         groups: impl IntoIterator<Item = u64>,
-        again: Vec<Delivery>,
-        when: Option<Instant>,
+        again: Vec<(Delivery, Option<Instant>)>,
     ) {
         self.len += again.len();
-        let mut singles = Vec::new();
-        for delivery in again.into_iter().rev() {
+        let mut turns = Vec::new();
+        let mut waits = HashMap::new();
+        for (delivery, when) in again.into_iter().rev() {
             match delivery.group {
-                Some(key) => self.groups.entry(key).or_default().waiting.push_front(delivery),
-                None => singles.push(Turn::Single(delivery)),
+                Some(key) => {
+                    // The first of a group decides when the group goes on; seen last, because this runs backwards.
+                    waits.insert(key, when);
+                    self.groups.entry(key).or_default().waiting.push_front(delivery);
+                }
+                None => turns.push((Turn::Single(delivery), when)),
             }
         }
         for key in groups {
@@ -153,10 +157,10 @@ impl Queue {
             if group.is_over() {
                 self.groups.remove(&key);
             } else {
-                singles.push(Turn::Group(key));
+                turns.push((Turn::Group(key), waits.get(&key).copied().flatten()));
             }
         }
-        for turn in singles {
+        for (turn, when) in turns {
             match when {
                 Some(when) => {
                     self.turns += 1;
@@ -177,6 +181,11 @@ impl Queue {
         for turn in self.aside.remove(address).unwrap_or_default().into_iter().rev() {
             self.ready.push_front(turn);
         }
+    }
+
+    /// Whether anything waits for this address.
+    pub(super) fn waits_for(&self, address: &Address) -> bool {
+        self.aside.get(address).is_some_and(|held| !held.is_empty())
     }
 
     /// Makes ready what has waited long enough.

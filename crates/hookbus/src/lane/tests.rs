@@ -34,21 +34,22 @@ fn start(sink: ScriptedSink) -> Fixture {
 }
 
 fn start_with(sink: ScriptedSink, max_events: usize) -> Fixture {
-    let config = LaneConfig { max_events, max_bytes: 1 << 20, publish_timeout: Duration::from_secs(5) };
+    let config = LaneConfig { max_events, max_bytes: 4 << 20, publish_timeout: Duration::from_secs(5) };
     let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config);
     Fixture { lane, running, sink }
 }
 
 impl Fixture {
     fn submit(&self, id: &str, group: Option<u64>) -> TestTicket {
-        self.submit_to(id, group, "media").unwrap()
+        self.submit_to(id, group, "media")
     }
 
-    fn submit_to(&self, id: &str, group: Option<u64>, topic: &str) -> Option<TestTicket> {
+    fn submit_to(&self, id: &str, group: Option<u64>, topic: &str) -> TestTicket {
         let (ticket, view) = Ticket::for_test(address(topic));
         let event = TestEvent::new("fastpix").id(id).build();
         let envelope = hookbus_core::Envelope { event, address: address(topic) };
-        self.lane.submit(Delivery::new(envelope, group, ticket)).ok().map(|()| view)
+        self.lane.submit(Delivery::new(envelope, group, ticket));
+        view
     }
 
     fn state(&self) -> HealthState {
@@ -133,6 +134,44 @@ async fn order_survives_retries_within_a_batch() {
     }
     let order: Vec<_> = lane.sink.batches().concat();
     assert_eq!(order, ["a1", "a2", "a3", "a2", "a3", "a4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_waits_for_its_next_try_delays_only_its_own_group() {
+    let sink = ScriptedSink::new(Capabilities::new(), |_, batch, report| {
+        for (at, envelope) in batch.iter().enumerate() {
+            let bad = envelope.event.id().as_str() == "bad";
+            let outcome =
+                if bad { Outcome::retry(error(ErrorKind::Unexpected)) } else { Outcome::delivered(None) };
+            report.set(at, outcome);
+        }
+    });
+    let lane = start(sink);
+    let bad = lane.submit("bad", Some(1));
+    let good = [lane.submit("good1", Some(2)), lane.submit("good2", Some(2)), lane.submit("good3", Some(2))];
+    settle().await;
+    assert_eq!(good.each_ref().map(TestTicket::now), ["delivered"; 3], "no time has passed");
+    assert_eq!(bad.now(), "queued");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_nobody_waits_for_is_forgotten() {
+    let sink = ScriptedSink::new(Capabilities::new(), |_, _, report| {
+        report.set_rest(&Outcome::retry(error(ErrorKind::Unroutable)));
+    });
+    sink.fail_address_probes(Some(error(ErrorKind::Unroutable)));
+    let lane = start(sink);
+    let gone = lane.submit("a", None);
+    settle().await;
+    assert_eq!(lane.state(), HealthState::Degraded);
+    gone.withdraw();
+    advance(Duration::from_secs(60)).await;
+    settle().await;
+    let probes = lane.sink.address_probes().len();
+    advance(Duration::from_secs(600)).await;
+    settle().await;
+    assert_eq!(lane.sink.address_probes().len(), probes, "it is not probed for ever");
+    assert_eq!(lane.state(), HealthState::Ready);
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,10 +260,10 @@ async fn an_address_that_is_missing_is_set_aside_and_the_others_go_on() {
     });
     sink.fail_address_probes(Some(error(ErrorKind::Unroutable)));
     let lane = start(sink);
-    let (gone, good) = (lane.submit_to("g1", None, "gone").unwrap(), lane.submit("m1", None));
+    let (gone, good) = (lane.submit_to("g1", None, "gone"), lane.submit("m1", None));
     assert_eq!(good.word().await, "delivered");
     assert_eq!((gone.now(), lane.state()), ("queued", HealthState::Degraded));
-    assert_eq!(lane.submit_to("g2", None, "gone").unwrap().word().await, "missing");
+    assert_eq!(lane.submit_to("g2", None, "gone").word().await, "missing");
     assert_eq!(lane.submit("m2", None).word().await, "delivered");
     lane.sink.fail_address_probes(None);
     assert_eq!(gone.word().await, "delivered");
@@ -293,11 +332,11 @@ async fn a_full_lane_takes_no_more_until_there_is_room() {
     let lane = start_with(sink, 2);
     let first = lane.submit("a", None);
     let second = lane.submit("b", None);
-    assert!(lane.submit_to("c", None, "media").is_none());
+    assert_eq!(lane.submit("c", None).now(), "missing");
     gate.add_permits(10);
     assert_eq!((first.word().await, second.word().await), ("delivered", "delivered"));
     settle().await;
-    assert!(lane.submit_to("c", None, "media").is_some());
+    assert_eq!(lane.submit("c", None).word().await, "delivered");
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,8 +168,9 @@ impl Worker {
         let (id, result) = match done {
             Ok(done) => done,
             Err(panic) => {
+                // Not its message, which may hold a payload; the panic hook has shown that already.
                 let error = SinkError::new(ErrorKind::Unexpected, "publish", "the sink panicked");
-                (panic.id(), Err(error.with_source(panic).at_sink(&self.name)))
+                (panic.id(), Err(error.at_sink(&self.name)))
             }
         };
         match (self.running.remove(&id), result) {
@@ -183,6 +184,7 @@ impl Worker {
             }
             (Some(Run::ProbeSink), Ok(())) => {
                 self.pace.probed();
+                self.queue.purge();
                 if self.queue.len() == 0 {
                     self.healthy();
                 }
@@ -210,9 +212,10 @@ impl Worker {
         let now = Instant::now();
         let mut groups: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.group).collect();
         groups.dedup();
-        let (mut again, mut answered, mut delay) = (Vec::new(), false, None);
+        let (mut again, mut answered) = (Vec::new(), false);
         for (mut delivery, outcome) in deliveries.into_iter().zip(report.outcomes()) {
             delivery.attempts += 1;
+            let mut when = None;
             let age = now.saturating_duration_since(delivery.accepted);
             if let Outcome::Delivered { position: Some(position), .. } = &outcome {
                 tracing::trace!(sink = %self.name, id = delivery.envelope.event.id().as_str(), %position, "delivered");
@@ -237,7 +240,7 @@ impl Worker {
                     answered = true;
                     let error = error.at_sink(&self.name);
                     if !self.set_aside(&delivery.envelope.address, &error, now) {
-                        delay = Some(now + backoff::jittered(delivery.attempts));
+                        when = Some(now + backoff::jittered(delivery.attempts));
                     }
                     error
                 }
@@ -246,17 +249,17 @@ impl Worker {
                     if maybe_delivered {
                         self.pause(&error, now);
                     } else {
-                        delay = Some(now + backoff::jittered(delivery.attempts));
+                        when = Some(now + backoff::jittered(delivery.attempts));
                     }
                     error
                 }
             };
             // A request that waits no longer gets no further try; its sender will ask again.
             if delivery.ticket.again(error) {
-                again.push(delivery);
+                again.push((delivery, when));
             }
         }
-        self.queue.landed(groups, again, delay);
+        self.queue.landed(groups, again);
         if answered {
             self.pace.answered();
             if self.pace.is_open() {
@@ -301,7 +304,22 @@ impl Worker {
         if self.pace.begin_probe(now) {
             self.probe(None, deadline);
         }
-        let due = self.aside.iter().find(|(_, aside)| aside.check.is_some_and(|check| check <= now));
+        let due = |aside: &Aside| aside.check.is_some_and(|check| check <= now);
+        // An address that nothing waits for any more is forgotten: the next event for it will tell.
+        let forgotten: Vec<_> = self
+            .aside
+            .iter()
+            .filter(|(address, aside)| due(aside) && !self.queue.waits_for(address))
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in &forgotten {
+            self.aside.remove(address);
+            self.queue.restore(address);
+        }
+        if !forgotten.is_empty() && self.pace.is_open() {
+            self.healthy();
+        }
+        let due = self.aside.iter().find(|(_, aside)| due(aside));
         if let Some(address) = due.map(|(address, _)| address.clone()) {
             if let Some(aside) = self.aside.get_mut(&address) {
                 aside.check = None;
@@ -331,6 +349,7 @@ impl Worker {
     fn set_health(&self, state: HealthState, error: Option<SinkError>) {
         self.health.send_if_modified(|health| {
             if health.state == state {
+                health.error = error;
                 return false;
             }
             let lasted = SystemTime::now().duration_since(health.since).unwrap_or_default();
