@@ -110,8 +110,11 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
     let schema = schemars::schema_for!(T);
     Walk { root: schema.as_value() }.unknown_keys(schema.as_value(), &mut value, &mut problems);
     // What a misspelt key was probably meant to be is not missing as well.
-    let meant = problems.iter().filter_map(|problem: &Problem| problem.help.as_deref()?.split('`').nth(1));
-    let mut removed: BTreeSet<_> = meant.map(str::to_owned).collect();
+    let hint = |problem: &Problem| {
+        problem.help.as_deref()?.strip_prefix("did you mean `")?.split('`').next().map(str::to_owned)
+    };
+    let meant = problems.iter().filter_map(hint);
+    let mut removed: BTreeSet<_> = meant.collect();
     // Each round either succeeds, or finds a mistake and removes the entry it stands in, so the loop ends. A field
     // that is missing because it was removed is no second mistake: then its table goes, and so on upwards.
     loop {
@@ -192,10 +195,28 @@ fn explained(span: Range<usize>, message: String) -> Problem {
     }
     match message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) {
         Some(rest) => match rest.split_once(", expected ") {
-            Some((found, expected)) => Problem::new(span, format!("expected {expected}, found {found}")),
-            None => Problem::new(span, rest),
+            Some((found, expected)) => {
+                Problem::new(span, format!("expected {}, found {}", plain(expected), without_value(found)))
+            }
+            None => Problem::new(span, without_value(rest).to_owned()),
         },
         None => Problem::new(span, message),
+    }
+}
+
+/// What serde found, without a text's content: it may be a secret that stands in the wrong place.
+fn without_value(found: &str) -> &str {
+    if found.starts_with("string ") { "a text" } else { found }
+}
+
+/// What serde expected, in words that are not Rust's.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
     }
 }
 

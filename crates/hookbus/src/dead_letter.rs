@@ -91,12 +91,12 @@ impl DeadLetters {
     }
 
     fn write(&self, file: &mut Option<LineFile>, lines: &[u8]) -> Result<(), NotKept> {
-        let open = match file.take().filter(|file| !file.failed()) {
+        let open = match file.take().filter(LineFile::is_current) {
             Some(open) => open,
             None => self.open().map_err(Arc::new)?,
         };
         let open = file.insert(open);
-        if open.len() + lines.len() as u64 > self.max_size.get() {
+        if open.len().map_err(Arc::new)? + lines.len() as u64 > self.max_size.get() {
             return Err(NotKept::Full(self.max_size));
         }
         open.append(lines).map_err(Arc::new)?;

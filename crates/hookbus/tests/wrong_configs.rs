@@ -37,8 +37,39 @@ fn what_deserves_a_warning_gets_one() {
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "wrong_configs" }, {
         insta::assert_snapshot!("warnings", parse(sound).unwrap());
     });
-    assert_eq!(
-        parse("[sinks.out]\ntype = 'stdout'\n[[routes]]\nname = 'all'\nto = [{ sink = 'out' }]\n").unwrap(),
-        ""
-    );
+    let complete = "[sources.fastgen]\nprovider = 'fastgen'\nsecrets = [{ env = 'X' }]\n[sinks.out]\ntype = 'stdout'\n\
+                    [[routes]]\nname = 'all'\nto = [{ sink = 'out' }]\n";
+    assert_eq!(parse(complete).unwrap(), "");
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let wrong = [
+        "secrets = 'whsec_LEAK'",
+        "secrets = ['whsec_LEAK']",
+        "secrets = [{ value = 'whsec_LEAK' }]",
+        "secrets = { env = 'whsec_LEAK' }",
+        "secrets = [{ env = 'whsec_LEAK' }]",
+        "secret = 'whsec_LEAK'",
+        "key = 'whsec_LEAK'",
+        "scheme = 'whsec_LEAK'",
+        "scheme = { alg = 'hmac-sha256', key = 'whsec_LEAK' }",
+        "scheme = { alg = 'hmac-sha256', secret = 'whsec_LEAK' }",
+        "secrets = ['whsec_LEAK",
+        "secrets = [\n  'whsec_LEAK' 'x'\n]",
+        "SIGNING_KEY = 'whsec_LEAK",
+        "signing-key = whsec_LEAK",
+        "secrets = [{ env = \"A\" }, \"\"\"\nwhsec_LEAK\n\"\"\"]",
+    ];
+    for line in wrong {
+        let text = format!("[sources.s]\nprovider = 'github'\n{line}\n");
+        let error = parse(&text).expect_err(line);
+        assert!(!error.to_string().contains("LEAK"), "{line}: {error}");
+        let ConfigError::Wrong(mistakes) = error else { panic!("{line}") };
+        assert!(!mistakes.to_json().to_string().contains("LEAK"), "{line}");
+        let inline = format!("sources.s = {{ provider = 'github', {} }}\n", line.replace('\n', " "));
+        if let Err(error) = parse(&inline) {
+            assert!(!error.to_string().contains("LEAK"), "{inline}: {error}");
+        }
+    }
 }

@@ -283,7 +283,7 @@ impl Scheme {
 
     /// Whether the knobs fit together.
     fn check(&self) -> Result<(), String> {
-        let Knobs { alg, sig, require, signed, ts, id, many, .. } = &self.knobs;
+        let Knobs { alg, sig, require, signed, ts, id, event_type, subject, many, .. } = &self.knobs;
         let equality = *alg == Algorithm::Equality;
         let rules = [
             (sig.headers.is_empty(), "`sig.headers` names no header"),
@@ -312,6 +312,27 @@ impl Scheme {
                 "`signed` uses {id}, so `id` must be one header",
             ),
             (
+                signed
+                    .0
+                    .windows(2)
+                    .any(|pair| matches!(pair, [Part::Id, Part::Body] | [Part::Body, Part::Id])),
+                "`signed` puts {id} beside {body}, so a part of one could be taken for the other",
+            ),
+            (
+                id.0.iter().any(|place| matches!(place, Locator::Const(_))),
+                "`id` must differ from event to event",
+            ),
+            (
+                [id, event_type, subject]
+                    .iter()
+                    .any(|places| places.0.iter().any(|place| matches!(place, Locator::Field(_)))),
+                "`field:` is for `ts` only",
+            ),
+            (
+                [sig.item_sep, sig.kv_sep].iter().flatten().any(|separator| !separator.0.is_ascii()),
+                "`sig.item-sep` and `sig.kv-sep` are ASCII characters",
+            ),
+            (
                 signed.has(&Part::Ts) && ts.as_ref().is_some_and(|ts| matches!(ts.from, Locator::Json(_))),
                 "`signed` uses {ts}, so `ts.from` cannot stand in the body",
             ),
@@ -329,6 +350,9 @@ impl Scheme {
             }
         }
         if let Some(ts) = ts {
+            if [ts.past, ts.future].iter().any(|window| window.get().as_secs() == 0) {
+                return Err("`ts.past` and `ts.future` are at least 1s".into());
+            }
             match &ts.from {
                 Locator::Header(_) | Locator::Field(_) if !signed.has(&Part::Ts) => {
                     return Err(

@@ -84,7 +84,15 @@ impl Verifier {
         secrets: &[Secret],
     ) -> (Self, Vec<UnusableSecret>) {
         let (mut keys, mut unusable) = (Vec::new(), Vec::new());
+        let knobs = &scheme.knobs;
         for (index, secret) in secrets.iter().enumerate() {
+            if knobs.sig.pairwise && index >= knobs.sig.headers.len() {
+                unusable.push(UnusableSecret {
+                    index,
+                    why: "this scheme has one secret for each signature header",
+                });
+                continue;
+            }
             match Key::new(scheme.knobs.alg, &scheme.knobs.key, secret) {
                 Ok(key) => keys.push((index, key)),
                 Err(why) => unusable.push(UnusableSecret { index, why }),

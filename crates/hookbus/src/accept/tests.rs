@@ -177,6 +177,7 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     let (kept, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(letters(folder.path()), 1);
+    drop(kept);
     let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
     assert!(full.accept(event("e2"), WAITING).await.unwrap_err().why.contains("max-size"));
     assert_eq!(letters(folder.path()), 1);

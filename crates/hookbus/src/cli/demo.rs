@@ -7,10 +7,13 @@ use hookbus_core::{Scheme, Secret};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
-    FAILURE, Failure, Global, Outcome, client, failure, init::development_secret, note, runtime,
-    samples::sample, send::sign,
+    FAILURE, Failure, Global, Outcome, client, failure,
+    init::{development_secret, write_new},
+    note, runtime,
+    samples::sample,
+    send::sign,
 };
-use crate::{ConfigText, Hookbus};
+use crate::{ConfigText, Hookbus, append::private_folder};
 
 /// One step: who sends what, and what must come of it.
 struct Step {
@@ -31,7 +34,7 @@ const STEPS: [Step; 3] = [
 
 pub(super) fn run(global: &Global) -> Outcome {
     let folder = std::env::temp_dir().join(format!("hookbus-demo-{}", uuid::Uuid::now_v7()));
-    std::fs::create_dir(&folder)?;
+    private_folder(&folder)?;
     let outcome = runtime()?.block_on(play(global, &folder));
     std::fs::remove_dir_all(&folder)?;
     outcome
@@ -41,7 +44,7 @@ async fn play(global: &Global, folder: &std::path::Path) -> Outcome {
     let mut secrets = Vec::new();
     for source in ["fastpix", "fastgen"] {
         let secret = development_secret()?;
-        std::fs::write(folder.join(source), &secret)?;
+        write_new(&folder.join(source), 0o600, &secret)?;
         secrets.push((source, Secret::new(secret)));
     }
     let path = folder.join("hookbus.toml");

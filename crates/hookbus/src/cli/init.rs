@@ -27,14 +27,20 @@ pub(super) struct Init {
 impl Init {
     pub(super) fn run(&self, global: &Global) -> Outcome {
         std::fs::create_dir_all(&self.dir)?;
-        let (config, secret) = (self.dir.join("hookbus.toml"), self.dir.join("fastpix.secret"));
+        // `--config` names the file, also here.
+        let config = self.dir.join(&global.config);
+        let secret = config.with_file_name("fastpix.secret");
         for path in [&config, &secret] {
             if path.exists() {
                 return failure(format!("{} is there already; nothing was written", path.display()));
             }
         }
-        write_new(&secret, 0o600, &development_secret()?)?;
         write_new(&config, 0o644, CONFIG)?;
+        if let Err(failed) = development_secret().and_then(|text| write_new(&secret, 0o600, &text)) {
+            // Half of it would only be in the way of the next try.
+            let _ = std::fs::remove_file(&config);
+            return Err(failed);
+        }
         if global.json {
             print(&json!({ "config": config, "secret": secret }).to_string())?;
         } else {
@@ -60,7 +66,7 @@ pub(super) fn development_secret() -> Result<String, Failure> {
     Ok(STANDARD.encode(bytes))
 }
 
-fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file = opened.or_else(|error| match error.kind() {
         ErrorKind::AlreadyExists => failure(format!("{} is there already", path.display())),

@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use clap::Args;
-use hookbus_core::{Scheme, Secret, SinkRegistry, nearest, verify::ToSign};
+use hookbus_core::{
+    Scheme, Secret, SinkRegistry, nearest,
+    verify::{Algorithm, ToSign},
+};
 use http::{HeaderMap, HeaderValue, Method, Uri, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
@@ -23,7 +26,7 @@ use crate::config::{Config, ConfigText};
 )]
 pub(super) struct Send {
     /// The source in the configuration: its scheme, secret and address are used
-    #[arg(required_unless_present_all = ["provider", "to"])]
+    #[arg(required_unless_present = "provider", conflicts_with = "provider")]
     source: Option<String>,
     /// Sign like this built-in provider, without a configuration
     #[arg(long, requires = "to")]
@@ -79,6 +82,11 @@ impl Send {
         };
         let secret = match self.secret.read()? {
             Some(secret) => secret,
+            None if matches!(source.scheme.algorithm(), Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256) => {
+                return failure(format!(
+                    "source `{name}` has the public key only; give the private one with --secret-file"
+                ));
+            }
             None => match source.secrets.first() {
                 Some(secret) => secret.resolve(&config.base)?,
                 None => return failure(format!("source `{name}` has no secret to sign with yet")),

@@ -24,8 +24,11 @@ pub(super) fn run(global: &Global, registry: &SinkRegistry) -> Outcome {
 }
 
 async fn serve(config: Config) -> Outcome {
-    let mut signals =
-        Signals { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut signals = Signals {
+        term: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
     let awaiting: Vec<_> = config
         .sources
         .iter()
@@ -33,7 +36,13 @@ async fn serve(config: Config) -> Outcome {
         .map(|source| source.name.to_string())
         .collect();
     let (sources, sinks) = (config.sources.len(), config.sinks.len());
-    let bridge = Bridge::start(config).await?;
+    let bridge = tokio::select! {
+        bridge = Bridge::start(config) => bridge?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it listened");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     tracing::info!(address = %bridge.address(), sources, sinks, "listening");
     for source in awaiting {
         tracing::warn!(source, "awaiting-secret: the provider's test of the URL is answered, events get 503");
@@ -71,13 +80,19 @@ async fn serve(config: Config) -> Outcome {
 struct Signals {
     term: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
+    /// The next signal to stop.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // Left alone it would end the process without answering anybody.
+                _ = self.hangup.recv() => tracing::warn!("SIGHUP: this version does not reload; restart it to apply a new configuration"),
+            }
         }
     }
 }

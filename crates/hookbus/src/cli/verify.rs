@@ -40,6 +40,9 @@ pub(super) struct Verify {
     /// A header of the request, `Name: value`; repeat it for each
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
+    /// Headers of the request in a file, one a line; for those that are secret themselves
+    #[arg(long, value_name = "FILE")]
+    headers_file: Option<PathBuf>,
     /// The method, where it is signed
     #[arg(long, default_value = "POST")]
     method: Method,
@@ -145,8 +148,26 @@ impl Verify {
                 (Arc::clone(&source.scheme), secrets, source.public_url.clone())
             }
         };
-        let at = self.at.map_or_else(SystemTime::now, |at| SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-        let headers = self.headers.iter().map(|header| read_header(header)).collect::<Result<Vec<_>, _>>()?;
+        let at = match self.at {
+            None => SystemTime::now(),
+            Some(at) => match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at)) {
+                Some(at) => at,
+                None => return failure("--at lies beyond all time"),
+            },
+        };
+        let from_file = match &self.headers_file {
+            Some(path) => fs::read_to_string(path)
+                .or_else(|error| failure(format!("cannot read {}: {error}", path.display())))?,
+            None => String::new(),
+        };
+        let lines = from_file.lines().filter(|line| !line.trim().is_empty());
+        let headers = self
+            .headers
+            .iter()
+            .map(String::as_str)
+            .chain(lines)
+            .map(read_header)
+            .collect::<Result<Vec<_>, _>>()?;
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name, value);
@@ -166,7 +187,7 @@ fn read_header(text: &str) -> Result<(HeaderName, HeaderValue), Failure> {
     let parsed = text
         .split_once(':')
         .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
-    // The value may be a signature; only the name is shown.
-    let name = text.split(':').next().unwrap_or_default();
-    parsed.map_or_else(|| failure(format!("--header `{name}..`: write 'Name: value'")), Ok)
+    // The value may be a secret; only a name is shown, where there is one.
+    let name = text.split_once(':').map(|(name, _)| format!(" `{name}`")).unwrap_or_default();
+    parsed.map_or_else(|| failure(format!("--header{name}: write 'Name: value'")), Ok)
 }

@@ -23,6 +23,7 @@ use super::{
     Config, ConfigError, DeadLetters, Document, Server, SinkConfig, SourceConfig,
     diagnostic::{Mistakes, Severity},
     future::{self, Place},
+    mask::masked,
     route::{self, Names},
 };
 
@@ -63,7 +64,7 @@ impl Config {
     pub fn parse(config: &ConfigText, registry: &SinkRegistry) -> Result<(Self, Mistakes), ConfigError> {
         let ConfigText { text, path, base } = config;
         let (root, syntax) = DeTable::parse_recoverable(text);
-        let document = Document::new(path, text, &secret_places(text, root.get_ref(), !syntax.is_empty()));
+        let document = Document::new(path, text, &masked(text, root.get_ref(), !syntax.is_empty()));
         let mistakes = |problems, level| Mistakes { document: document.clone(), problems, level };
         // A mistake in the syntax makes all that follows look wrong: only the first one is worth reading.
         let first = syntax.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
@@ -86,37 +87,6 @@ impl Config {
             _ => Err(mistakes(problems, Severity::Error).into()),
         }
     }
-}
-
-/// Texts that may be secrets written where they do not belong, to be masked when a line is shown.
-fn secret_places(text: &str, root: &DeTable<'_>, broken: bool) -> Vec<Range<usize>> {
-    let mut places = Vec::new();
-    if broken {
-        // The tables cannot be trusted then: mask all that stands behind the name of such a key.
-        let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            let key = ["secret", "password", "token"].iter().filter_map(|word| line.find(word)).min();
-            if let Some(equals) = key.and_then(|key| line[key..].find('=').map(|at| key + at + 1)) {
-                places.push(start + equals..start + line.trim_end().len().max(equals));
-            }
-            start += line.len();
-        }
-        return places;
-    }
-    let sources = root.get("sources").and_then(|sources| sources.get_ref().as_table());
-    for source in sources.into_iter().flat_map(|sources| sources.values()) {
-        let Some(secrets) = source.get_ref().as_table().and_then(|table| table.get("secrets")) else {
-            continue;
-        };
-        match secrets.get_ref() {
-            DeValue::Array(each) => {
-                places.extend(each.iter().filter(|one| one.get_ref().is_str()).map(Spanned::span));
-            }
-            DeValue::String(_) => places.push(secrets.span()),
-            _ => {}
-        }
-    }
-    places
 }
 
 struct Reading<'r> {
@@ -180,16 +150,24 @@ impl<'r> Reading<'r> {
             }
             sources.push((span, name, source));
         }
+        if sources.is_empty() {
+            let help =
+                "[sources.fastpix]\nprovider = \"fastpix\"\nsecrets = [{ env = \"FASTPIX_SIGNING_SECRET\" }]";
+            self.warnings.push(Problem::new(0..0, "there is no source: nobody may send").help(help));
+        }
         sources
     }
 
     fn sinks(&mut self, root: &mut Table<'_>) -> Vec<ReadSink<'r>> {
-        self.named(root, "sinks").into_iter().map(|(_, name, table)| self.sink(name, table)).collect()
+        self.named(root, "sinks")
+            .into_iter()
+            .map(|(span, name, table)| self.sink(span, name, table))
+            .collect()
     }
 
-    fn sink(&mut self, name: Arc<str>, mut table: Table<'_>) -> ReadSink<'r> {
+    fn sink(&mut self, span: Range<usize>, name: Arc<str>, mut table: Table<'_>) -> ReadSink<'r> {
         future::refuse(Place::Sink, &mut table, &mut self.problems);
-        let unknown = |name| ReadSink { name, sink_type: None, config: None };
+        let unknown = |name| ReadSink { span: span.clone(), name, sink_type: None, config: None };
         let Some((_, sink_type)) = table.take("type") else {
             let known = config::quoted(self.registry.iter().map(SinkType::name));
             self.problems
@@ -223,7 +201,7 @@ impl<'r> Reading<'r> {
             publish_timeout,
             prepared,
         });
-        ReadSink { name, sink_type: Some(found), config }
+        ReadSink { span, name, sink_type: Some(found), config }
     }
 
     fn routes(
@@ -262,6 +240,13 @@ impl<'r> Reading<'r> {
         let complete = routes.len() == tables.iter().count();
         if complete {
             self.warn_of_gaps(sources, &routes);
+            for (at, sink) in sinks.iter().enumerate() {
+                let used = routes.iter().flat_map(|placed| &placed.route.to).any(|target| target.sink == at);
+                if !used {
+                    let message = format!("no route goes to sink `{}`", sink.name);
+                    self.warnings.push(Problem::new(sink.span.clone(), message));
+                }
+            }
         }
         complete.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
@@ -340,6 +325,7 @@ impl<'r> Reading<'r> {
 }
 
 struct ReadSink<'r> {
+    span: Range<usize>,
     name: Arc<str>,
     sink_type: Option<&'r SinkType>,
     config: Option<SinkConfig>,

@@ -7,6 +7,7 @@
 mod diagnostic;
 mod future;
 mod load;
+mod mask;
 mod route;
 mod schema;
 mod secret;

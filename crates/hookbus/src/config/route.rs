@@ -31,13 +31,11 @@ pub(super) struct RouteTable {
     #[schemars(with = "String")]
     name: Spanned<String>,
     /// The sources it listens to. Default: all.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    sources: Vec<Spanned<String>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    sources: Option<Spanned<Vec<Spanned<String>>>>,
     /// The event types it takes: `*` is any run of characters, dots included; `!` excludes. Default: all.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    types: Vec<Spanned<String>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    types: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// A route with its place and name's place, for checks across routes.
@@ -86,15 +84,24 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
             return Err(problems);
         }
     };
+    for (key, list) in [("sources", &read.sources), ("types", &read.types)] {
+        if let Some(list) = list.as_ref().filter(|list| list.get_ref().is_empty()) {
+            let problem = Problem::new(list.span(), format!("an empty `{key}` would take nothing"));
+            problems.push(problem.help("leave it out to take all"));
+        }
+    }
+    let each = |list: &Option<Spanned<Vec<Spanned<String>>>>| {
+        list.as_ref().map_or_else(Vec::new, |list| list.get_ref().clone())
+    };
     let mut sources = Vec::new();
-    for name in &read.sources {
+    for name in &each(&read.sources) {
         match names.sources.iter().find(|source| ***source == **name.get_ref()) {
             Some(source) => sources.push(Arc::clone(source)),
             None => problems.push(dangling("source", name.get_ref(), name.span(), names.sources.iter())),
         }
     }
     let mut types = Vec::new();
-    for pattern in &read.types {
+    for pattern in &each(&read.types) {
         match pattern.get_ref().parse::<TypePattern>() {
             Ok(parsed) => types.push(parsed),
             Err(error) => problems.push(Problem::new(pattern.span(), error.to_string())),

@@ -69,6 +69,12 @@ impl SecretRef {
     }
 }
 
+/// Whether a text is a variable's name as they are usually written, and so no secret.
+pub(super) fn is_variable(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 impl std::fmt::Display for SecretRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -97,7 +103,14 @@ impl<'de> Deserialize<'de> for SecretRef {
                 let wrong = "one of `env` and `file`, such as { env = \"NAME\" } or { file = \"PATH\" }";
                 let key: String = map.next_key()?.ok_or_else(|| de::Error::custom(wrong))?;
                 let found = match key.as_str() {
-                    "env" => SecretRef::Env(map.next_value()?),
+                    "env" => {
+                        let name: String = map.next_value()?;
+                        if !is_variable(&name) {
+                            // What stands there may be the secret itself: it must not appear in the message.
+                            return Err(de::Error::custom("`env` is the name of a variable: A-Z, 0-9 and _"));
+                        }
+                        SecretRef::Env(name)
+                    }
                     "file" => SecretRef::File(map.next_value()?),
                     _ => return Err(de::Error::custom(wrong)),
                 };

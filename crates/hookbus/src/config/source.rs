@@ -20,6 +20,9 @@ use super::{
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
 
+/// Secrets with fewer bytes than this can be guessed, given enough tries.
+const SHORT: usize = 16;
+
 /// A source as configured.
 #[derive(Clone, Debug)]
 pub struct SourceConfig {
@@ -113,6 +116,10 @@ impl SourceConfig {
         {
             problems.push(Problem::new(url.span(), "`public-url` must begin with https:// or http://"));
         }
+        if let Some(url) = read.public_url.as_ref().filter(|url| url.get_ref().contains(['?', '#'])) {
+            let problem = Problem::new(url.span(), "`public-url` has no query: each request brings its own");
+            problems.push(problem);
+        }
         if scheme.as_ref().is_some_and(|scheme| scheme.signs_url()) && read.public_url.is_none() {
             let problem =
                 table.problem_at("provider", "this scheme signs the URL, so `public-url` is needed");
@@ -152,6 +159,11 @@ impl SourceConfig {
                 at_source(format!("the secret in {} is not usable: {why}", self.secrets[index]))
             };
             wrong.extend(unusable.into_iter().map(|unusable| describe(unusable.index, unusable.why)));
+        }
+        for (index, secret) in secrets.iter().enumerate().filter(|(_, secret)| secret.expose().len() < SHORT)
+        {
+            let (bytes, source, place) = (secret.expose().len(), &self.name, &self.secrets[index]);
+            tracing::warn!(%source, %place, bytes, "this secret is short enough to be guessed");
         }
         if wrong.is_empty() { Ok(verifier) } else { Err(wrong) }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,8 +15,11 @@ use hookbus_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::single::Single;
 use crate::append::{LineFile, private_folder};
 
+/// The file of a route that names none.
+const DEFAULT_PATH: &str = "events.ndjson";
 /// Files kept open at once; the one used longest ago is closed first.
 const MAX_OPEN: usize = 64;
 
@@ -30,19 +33,19 @@ pub struct File;
 #[schemars(rename = "file")]
 pub struct FileConfig {
     /// The folder its paths stand in, made with mode 0700 where it is missing. Relative to the
-    /// configuration file. Default: the folder that file is in.
+    /// configuration file. Default: `events`.
     #[serde(default = "default_dir")]
     pub dir: PathBuf,
 }
 
 fn default_dir() -> PathBuf {
-    ".".into()
+    "events".into()
 }
 
 impl SinkPlugin for File {
     const TYPE: &'static str = "file";
     const ADDRESS: &'static [AddressKey] =
-        &[AddressKey::required("path").or("events.ndjson").checked(check_path)];
+        &[AddressKey::required("path").or(DEFAULT_PATH).checked(check_path)];
     type Config = FileConfig;
 
     async fn connect(config: FileConfig, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
@@ -54,12 +57,9 @@ impl SinkPlugin for File {
 
 /// A path below the sink's folder, whatever an event renders into it.
 fn check_path(path: &str) -> Result<(), String> {
-    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    if !plain {
-        return Err("must stay below the sink's `dir`: relative, without `.` and `..`".into());
-    }
-    if path.ends_with('/') {
-        return Err("names a folder, not a file".into());
+    // By its text, not by what it leads to: one file has one address, and so one order.
+    if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("must stay below the sink's `dir`: relative, without empty parts, `.` and `..`".into());
     }
     if path.split('/').any(|part| part.len() > 255) {
         return Err("has a part longer than 255 bytes".into());
@@ -71,6 +71,7 @@ fn check_path(path: &str) -> Result<(), String> {
 struct FileSink {
     dir: PathBuf,
     open: Arc<Mutex<OpenFiles>>,
+    writer: Single,
 }
 
 /// Open files with the turn each was last used in.
@@ -83,6 +84,7 @@ struct OpenFiles {
 /// The lines for one file: the places in the batch, the bytes, and where each line begins in them.
 #[derive(Default)]
 struct Lines {
+    path: PathBuf,
     events: Vec<usize>,
     starts: Vec<usize>,
     bytes: Vec<u8>,
@@ -90,32 +92,43 @@ struct Lines {
 
 impl FileSink {
     fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Arc::default() }
+        Self { dir, open: Arc::default(), writer: Single::new() }
+    }
+
+    /// The lines of a batch, by file.
+    fn lines(&self, batch: &Batch) -> Vec<Lines> {
+        let mut by_path: BTreeMap<&str, Lines> = BTreeMap::new();
+        for (at, envelope) in batch.iter().enumerate() {
+            // Invariant: `path` is required, so every address has it.
+            let lines = by_path.entry(envelope.address.get("path").unwrap_or(DEFAULT_PATH)).or_default();
+            lines.events.push(at);
+            lines.starts.push(lines.bytes.len());
+            envelope.event.write_structured(&mut lines.bytes);
+        }
+        by_path.into_iter().map(|(path, lines)| Lines { path: self.dir.join(path), ..lines }).collect()
     }
 }
 
 impl OpenFiles {
     fn append(&mut self, path: &Path, lines: &[u8]) -> io::Result<u64> {
         self.turn += 1;
-        if !self.files.contains_key(path) {
-            if let Some(folder) = path.parent() {
-                private_folder(folder)?;
+        // What was moved or removed by somebody is opened anew: lines written to it would be lost.
+        let (mut file, _) = match self.files.remove(path).filter(|(file, _)| file.is_current()) {
+            Some(open) => open,
+            None => {
+                if let Some(folder) = path.parent() {
+                    private_folder(folder)?;
+                }
+                if self.files.len() >= MAX_OPEN {
+                    let oldest =
+                        self.files.iter().min_by_key(|(_, (_, turn))| *turn).map(|(path, _)| path.clone());
+                    oldest.map(|path| self.files.remove(&path));
+                }
+                (LineFile::open(path)?, self.turn)
             }
-            if self.files.len() >= MAX_OPEN {
-                let oldest =
-                    self.files.iter().min_by_key(|(_, (_, turn))| *turn).map(|(path, _)| path.clone());
-                oldest.map(|path| self.files.remove(&path));
-            }
-            self.files.insert(path.to_owned(), (LineFile::open(path)?, self.turn));
-        }
-        let Some((file, turn)) = self.files.get_mut(path) else {
-            return Err(io::Error::other("the file was closed"));
         };
-        *turn = self.turn;
         let written = file.append(lines);
-        if file.failed() {
-            self.files.remove(path);
-        }
+        self.files.insert(path.to_owned(), (file, self.turn));
         written
     }
 }
@@ -128,30 +141,30 @@ impl Sink for FileSink {
     }
 
     async fn publish(&self, batch: &Batch, report: &Report, _: Instant) {
-        let mut by_path: BTreeMap<&str, Lines> = BTreeMap::new();
-        for (at, envelope) in batch.iter().enumerate() {
-            // Invariant: `path` is required, so every address has it.
-            let lines = by_path.entry(envelope.address.get("path").unwrap_or("events.ndjson")).or_default();
-            lines.events.push(at);
-            lines.starts.push(lines.bytes.len());
-            envelope.event.write_structured(&mut lines.bytes);
-        }
-        for (path, lines) in by_path {
-            let (open, path) = (Arc::clone(&self.open), self.dir.join(path));
-            let (shown, Lines { events, starts, bytes }) = (path.clone(), lines);
-            let written = tokio::task::spawn_blocking(move || {
-                open.lock().unwrap_or_else(PoisonError::into_inner).append(&path, &bytes)
-            });
-            match written.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+        let (open, files) = (Arc::clone(&self.open), self.lines(batch));
+        let write = move || {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let write = |lines: Lines| (open.append(&lines.path, &lines.bytes), lines);
+            files.into_iter().map(write).collect::<Vec<_>>()
+        };
+        let written = match self.writer.run("write", write).await {
+            Ok(written) => written,
+            Err(not_begun) if not_begun.kind() == ErrorKind::Unavailable => {
+                return report.set_rest(&Outcome::retry(not_begun));
+            }
+            Err(cut) => return report.set_rest(&Outcome::maybe_delivered(cut)),
+        };
+        for (result, Lines { path, events, starts, .. }) in written {
+            match result {
                 Ok(base) => {
                     for (at, start) in events.iter().zip(starts) {
-                        let position = Position::new(format!("{}@{}", shown.display(), base + start as u64));
+                        let position = Position::new(format!("{}@{}", path.display(), base + start as u64));
                         report.set(*at, Outcome::delivered(position));
                     }
                 }
                 Err(error) => {
                     // Cut off again where possible; after a failed fsync nobody knows what is on disk.
-                    let error = classify("write", &shown, error);
+                    let error = classify("write", &path, error);
                     events.iter().for_each(|at| report.set(*at, Outcome::maybe_delivered(error.clone())));
                 }
             }
@@ -159,21 +172,18 @@ impl Sink for FileSink {
     }
 
     async fn probe(&self, target: Probe<'_>, _: Instant) -> Result<(), SinkError> {
+        let (open, dir) = (Arc::clone(&self.open), self.dir.clone());
         let path = match target {
-            Probe::Sink => self.dir.clone(),
-            Probe::Address(address) => self.dir.join(address.get("path").unwrap_or_default()),
+            Probe::Sink => None,
+            Probe::Address(address) => Some(self.dir.join(address.get("path").unwrap_or(DEFAULT_PATH))),
         };
-        let (open, appended) = (Arc::clone(&self.open), path.clone());
-        let probed = tokio::task::spawn_blocking(move || {
-            if appended.is_dir() || !appended.exists() {
-                return private_folder(appended.parent().unwrap_or(&appended));
-            }
-            open.lock().unwrap_or_else(PoisonError::into_inner).append(&appended, b"").map(|_| ())
-        });
-        probed
-            .await
-            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-            .map_err(|error| classify("probe", &path, error))
+        let shown = path.clone().unwrap_or_else(|| dir.clone());
+        let probe = move || match path {
+            None => private_folder(&dir),
+            // Opens the file as a publish would, and writes nothing.
+            Some(path) => open.lock().unwrap_or_else(PoisonError::into_inner).append(&path, b"").map(|_| ()),
+        };
+        self.writer.run("probe", probe).await?.map_err(|error| classify("probe", &shown, error))
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
@@ -193,8 +203,9 @@ fn classify(operation: &'static str, path: &Path, error: io::Error) -> SinkError
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::AlreadyExists
         | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::ResourceBusy
+        | io::ErrorKind::FileTooLarge
         | io::ErrorKind::NotFound => ErrorKind::Unroutable,
-        io::ErrorKind::FileTooLarge => ErrorKind::Unroutable,
         _ => ErrorKind::Unavailable,
     };
     SinkError::new(kind, operation, path.display().to_string()).with_source(error)
@@ -209,9 +220,32 @@ mod tests {
         for path in ["events.ndjson", "a/b/c.ndjson", "a b"] {
             assert!(check_path(path).is_ok(), "{path}");
         }
-        for path in ["/etc/passwd", "../x", "a/../../x", "a/..", ".", "./a", "a/", &"x".repeat(300)] {
+        for path in [
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a/..",
+            ".",
+            "./a",
+            "a/",
+            "a//b",
+            "a/./b",
+            "a/.",
+            &"x".repeat(300),
+        ] {
             assert!(check_path(path).is_err(), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_removed_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = OpenFiles::default();
+        let path = folder.path().join("a/events.ndjson");
+        open.append(&path, b"one\n").unwrap();
+        std::fs::remove_dir_all(folder.path().join("a")).unwrap();
+        open.append(&path, b"two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod file;
 mod memory;
+mod single;
 mod stdout;
 
 use hookbus_core::{SinkRegistry, registry::RegistryError};

@@ -10,6 +10,8 @@ use hookbus_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::single::Single;
+
 /// The plugin of type `stdout`.
 #[derive(Debug)]
 pub struct Stdout;
@@ -26,12 +28,14 @@ impl SinkPlugin for Stdout {
     type Config = StdoutConfig;
 
     async fn connect(_: StdoutConfig, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(StdoutSink))
+        Ok(Box::new(StdoutSink { writer: Single::new() }))
     }
 }
 
 #[derive(Debug)]
-struct StdoutSink;
+struct StdoutSink {
+    writer: Single,
+}
 
 #[async_trait]
 impl Sink for StdoutSink {
@@ -44,25 +48,22 @@ impl Sink for StdoutSink {
         for envelope in batch.iter() {
             envelope.event.write_structured(&mut lines);
         }
-        // A pipe whose reader is slow blocks the write, so it runs where blocking is allowed.
-        let written = tokio::task::spawn_blocking(move || {
+        let write = move || {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(&lines).and_then(|()| stdout.flush())
-        });
-        let error = match written.await {
-            Ok(Ok(())) => return report.set_rest(&Outcome::delivered(None)),
-            Ok(Err(error)) => {
-                SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error)
-            }
-            Err(panic) => {
-                SinkError::new(ErrorKind::Unexpected, "write", "the write was cut short").with_source(panic)
-            }
         };
-        report.set_rest(&Outcome::maybe_delivered(error));
+        report.set_rest(&match self.writer.run("write", write).await {
+            Ok(Ok(())) => Outcome::delivered(None),
+            Ok(Err(error)) => Outcome::maybe_delivered(
+                SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error),
+            ),
+            Err(not_begun) if not_begun.kind() == ErrorKind::Unavailable => Outcome::retry(not_begun),
+            Err(cut) => Outcome::maybe_delivered(cut),
+        });
     }
 
     async fn probe(&self, _: Probe<'_>, _: Instant) -> Result<(), SinkError> {
-        Ok(())
+        self.writer.run("probe", || ()).await
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
