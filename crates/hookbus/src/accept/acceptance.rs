@@ -10,8 +10,11 @@ use hookbus_core::{ErrorKind, SinkError, route::Destination};
 use smallvec::SmallVec;
 use tokio::{sync::Notify, time::Instant};
 
+use super::memory::Identity;
+
 /// The progress of one event at each of its destinations.
 pub(super) struct Acceptance {
+    identity: Option<Identity>,
     destinations: SmallVec<[Destination; 2]>,
     state: Mutex<State>,
     changed: Notify,
@@ -49,13 +52,19 @@ impl Slot {
 impl Acceptance {
     /// An event for these destinations; those of `delivered` have it already.
     pub(super) fn new(
+        identity: Option<Identity>,
         destinations: SmallVec<[Destination; 2]>,
         delivered: impl Fn(&Destination) -> bool,
     ) -> Self {
         let slot = |destination| if delivered(destination) { Slot::Delivered } else { Slot::Queued(None) };
         let slots = destinations.iter().map(slot).collect();
         let state = Mutex::new(State { slots, withdrawn: false, over: false });
-        Self { destinations, state, changed: Notify::new() }
+        Self { identity, destinations, state, changed: Notify::new() }
+    }
+
+    /// What tells the event from others, where anything does.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     pub(super) fn destination(&self, at: usize) -> &Destination {
@@ -239,7 +248,7 @@ impl Ticket {
     #[cfg(test)]
     pub(crate) fn for_test(address: hookbus_core::Address) -> (Self, TestTicket) {
         let destinations = smallvec::smallvec![Destination { sink: 0, address }];
-        let acceptance = Arc::new(Acceptance::new(destinations, |_| false));
+        let acceptance = Arc::new(Acceptance::new(None, destinations, |_| false));
         (Self { acceptance: Arc::clone(&acceptance), at: 0 }, TestTicket(acceptance))
     }
 }

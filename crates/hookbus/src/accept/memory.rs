@@ -36,6 +36,15 @@ struct State {
 /// An event's identity: two keyed hashes of 64 bits over source, type and id.
 type Key = (u64, u64);
 
+/// What tells an event from others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    key: Key,
+    /// Whether a later request with it is a re-delivery for certain: only an id of the provider's own says so. Two
+    /// events may have equal bodies; a digest counts only until its event is safe.
+    lasting: bool,
+}
+
 struct Entry {
     number: u64,
     progress: Progress,
@@ -69,64 +78,60 @@ impl Memory {
         event: &VerifiedEvent,
         destinations: &SmallVec<[Destination; 2]>,
     ) -> Remembered {
-        let Some(key) = self.key(event) else {
-            let acceptance = Acceptance::new(destinations.clone(), |_| false);
+        let Some(identity) = self.identity(event) else {
+            let acceptance = Acceptance::new(None, destinations.clone(), |_| false);
             return Remembered::Begun(Arc::new(acceptance), (0..destinations.len()).collect());
         };
         let mut state = self.lock();
         state.forget_old(Instant::now());
-        let has: SmallVec<[u64; 2]> = match state.entries.get(&key).map(|entry| &entry.progress) {
+        let has: SmallVec<[u64; 2]> = match state.entries.get(&identity.key).map(|entry| &entry.progress) {
             Some(Progress::UnderWay(other)) => return Remembered::UnderWay(Arc::clone(other)),
             Some(Progress::Has(has)) => has.clone(),
             None => SmallVec::new(),
         };
-        let had = |destination: &Destination| has.contains(&self.hash(destination));
-        let acceptance = Arc::new(Acceptance::new(destinations.clone(), had));
+        let had = |destination: &Destination| !has.is_empty() && has.contains(&self.hash(destination));
+        let acceptance = Arc::new(Acceptance::new(Some(identity), destinations.clone(), had));
         let fresh = destinations.iter().enumerate().filter(|(_, to)| !had(to)).map(|(at, _)| at).collect();
-        state.insert(key, Progress::UnderWay(Arc::clone(&acceptance)));
+        state.insert(identity.key, Progress::UnderWay(Arc::clone(&acceptance)));
         Remembered::Begun(acceptance, fresh)
     }
 
-    /// The event is safe everywhere. Only an id of the provider's own tells a later request to be a re-delivery of it.
-    pub(super) fn complete(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>) {
-        let Some(key) = self.key(event) else { return };
-        let has = acceptance.delivered().map(|destination| self.hash(destination)).collect();
-        let mut state = self.lock();
-        if !state.is_mine(&key, acceptance) {
-            return;
-        }
-        if event.id().origin() == IdOrigin::Provider {
-            state.update(key, Progress::Has(has));
-        } else {
-            state.entries.remove(&key);
-        }
+    /// The event is safe everywhere.
+    pub(super) fn complete(&self, acceptance: &Arc<Acceptance>) {
+        self.update(acceptance, acceptance.identity().is_some_and(|identity| !identity.lasting));
     }
 
-    /// The event is missing somewhere, or may be: a re-delivery shall go there, once nothing is in flight.
-    pub(super) fn missing(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>) {
+    /// Nothing of that acceptance is under way any more, and the event is missing somewhere, or may be: a re-delivery
+    /// shall go there.
+    pub(super) fn settled(&self, acceptance: &Arc<Acceptance>) {
         if !acceptance.is_open() {
-            self.settled(event, acceptance);
+            self.update(acceptance, false);
         }
     }
 
-    /// Nothing of that acceptance is under way any more.
-    pub(super) fn settled(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>) {
-        let Some(key) = self.key(event) else { return };
+    fn update(&self, acceptance: &Arc<Acceptance>, forget: bool) {
+        let Some(Identity { key, .. }) = acceptance.identity() else { return };
         let has = acceptance.delivered().map(|destination| self.hash(destination)).collect();
         let mut state = self.lock();
-        if state.is_mine(&key, acceptance) {
-            state.update(key, Progress::Has(has));
+        let Some(entry) = state.entries.get_mut(&key) else { return };
+        // Only the acceptance that is under way may say so: its entry may have been forgotten and made anew.
+        if matches!(&entry.progress, Progress::UnderWay(mine) if Arc::ptr_eq(mine, acceptance)) {
+            entry.progress = Progress::Has(has);
+            if forget {
+                state.entries.remove(&key);
+            }
         }
     }
 
     /// An identity for events that have one: not for ids of our own, nor where one body carries many events.
-    fn key(&self, event: &VerifiedEvent) -> Option<Key> {
+    fn identity(&self, event: &VerifiedEvent) -> Option<Identity> {
         let id = event.id();
         if id.origin() == IdOrigin::Made || event.carries_many() {
             return None;
         }
-        let identity = (event.source(), event.event_type(), id.as_str());
-        Some((self.hashers[0].hash_one(identity), self.hashers[1].hash_one(identity)))
+        let names = (event.source(), event.event_type(), id.as_str());
+        let key = (self.hashers[0].hash_one(names), self.hashers[1].hash_one(names));
+        Some(Identity { key, lasting: id.origin() == IdOrigin::Provider })
     }
 
     fn hash(&self, destination: &Destination) -> u64 {
@@ -144,18 +149,6 @@ impl State {
         let number = self.number;
         self.entries.insert(key, Entry { number, progress });
         self.order.push_back((Instant::now(), key, number));
-    }
-
-    fn update(&mut self, key: Key, progress: Progress) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.progress = progress;
-        }
-    }
-
-    /// Whether this acceptance is the one under way for the event.
-    fn is_mine(&self, key: &Key, acceptance: &Arc<Acceptance>) -> bool {
-        let progress = self.entries.get(key).map(|entry| &entry.progress);
-        matches!(progress, Some(Progress::UnderWay(mine)) if Arc::ptr_eq(mine, acceptance))
     }
 
     fn forget_old(&mut self, now: Instant) {

@@ -102,17 +102,17 @@ impl Acceptor {
         acceptance.resolved(deadline).await;
         request.withdraw();
         if unaddressable.is_empty() && acceptance.all_delivered() {
-            self.memory.complete(&event, &acceptance);
+            self.memory.complete(&acceptance);
             return Ok(if again { Disposition::Duplicate } else { Disposition::Accepted });
         }
         let refused = match self.settle(&event, &acceptance, unaddressable).await {
             Ok(()) => {
-                self.memory.complete(&event, &acceptance);
+                self.memory.complete(&acceptance);
                 return Ok(Disposition::Accepted);
             }
             Err(refused) => refused,
         };
-        self.memory.missing(&event, &acceptance);
+        self.memory.settled(&acceptance);
         Err(refused)
     }
 
@@ -186,7 +186,7 @@ impl Acceptor {
                         let why = "an earlier delivery of the same event is still under way".to_owned();
                         return Err(NotAccepted { retry_after: Duration::from_secs(1), why });
                     }
-                    self.memory.settled(event, &other);
+                    self.memory.settled(&other);
                     continue;
                 }
             };
