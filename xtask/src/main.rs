@@ -8,6 +8,7 @@ mod lint;
 mod run;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -51,6 +52,9 @@ enum Command {
     /// Measure the bridge against a floor of the same run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run an end-to-end test in a release build for longer than `test` does, and show its figures.
+    #[command(subcommand)]
+    Torture(torture::Torture),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tidy => tidy::tidy(&workspace)?,
         Command::Advisories => lint::advisories(&workspace)?,
         Command::Bench(what) => what.run(&workspace)?,
+        Command::Torture(what) => what.run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

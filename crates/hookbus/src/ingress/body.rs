@@ -97,6 +97,9 @@ pub(super) async fn skip_short(body: &mut Incoming) -> bool {
 /// Reads and drops the rest of a body that nobody wants, within bounds, so that the client can finish sending and
 /// read the answer instead of a reset. Its connection ends behind that answer.
 pub(super) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
     tokio::spawn(timeout(LINGER, async move {
         let mut left = LINGER_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

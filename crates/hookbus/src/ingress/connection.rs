@@ -3,10 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,8 +34,7 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
         connection.enter(Phase::Request);
         async move {
-            let last = stopping.load(Ordering::Acquire);
-            let answer = Arc::clone(&ingress).handle(request, last, connection).await;
+            let answer = ingress.handle(request, stopping, connection).await;
             connection.answered();
             Ok::<_, std::convert::Infallible>(answer)
         }

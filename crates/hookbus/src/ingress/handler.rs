@@ -1,13 +1,19 @@
 //! One request: from its head to its answer.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use hookbus_core::{
     Refusal, RequestHead, VerifiedEvent,
     verify::{Examined, UnsignedProbe},
 };
-use http::{Method, Request, request::Parts};
+use http::{Method, Request, header::EXPECT, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -25,31 +31,36 @@ enum Read {
 }
 
 impl Ingress {
-    /// Answers a request. `last` says that the connection ends behind this answer.
+    /// Answers a request. Where `stopping` is set by then, the connection ends behind the answer.
     pub(super) async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        last: bool,
+        stopping: &AtomicBool,
         doing: &Connection,
     ) -> Answer {
         let (head, mut body) = request.into_parts();
-        let mut answer = match self.respond(&head, &mut body, doing).await {
-            Ok(answer) => answer,
+        let responded = self.respond(&head, &mut body, doing).await;
+        // Looked at now, not before: else a client would send its next request into a connection that is closed.
+        let stopping = stopping.load(Ordering::Acquire);
+        let (answer, last) = match responded {
+            Ok(answer) => (answer, stopping),
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
-                if !last && body::skip_short(&mut body).await {
-                    return problem.answer();
+                // A client that asked whether to send its body has its answer; it must not be told to go on.
+                let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
+                let last = stopping || asked || !body::skip_short(&mut body).await;
+                if last && !asked {
+                    body::discard(body);
                 }
-                doing.enter(Phase::Closing);
-                body::discard(body);
-                return answer::last(problem.answer());
+                (problem.answer(), last)
             }
         };
         if last {
             doing.enter(Phase::Closing);
-            answer = answer::last(answer);
+            answer::last(answer)
+        } else {
+            answer
         }
-        answer
     }
 
     async fn respond(

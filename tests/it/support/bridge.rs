@@ -1,0 +1,196 @@
+//! A running `hookbus serve` with a folder of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+    time::timeout,
+};
+
+use super::{Client, PATIENCE, Provider, Written};
+
+/// What differs from test to test in the configuration; each text is TOML.
+pub(crate) struct Setup {
+    /// The entries of `limits`.
+    pub(crate) limits: &'static str,
+    /// The entries of `timeouts`.
+    pub(crate) timeouts: &'static str,
+    /// The secrets of the source `fastpix`.
+    pub(crate) fastpix_secrets: &'static str,
+    /// More tables.
+    pub(crate) more: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            // All clients have one address here.
+            limits: "connections-per-address = 1024",
+            timeouts: "",
+            fastpix_secrets: "[{ file = \"fastpix.secret\" }]",
+            more: "",
+        }
+    }
+}
+
+impl Setup {
+    /// Sources for FastPix and Fastgen, and a file for each. Events of type `it.ignored` match no route.
+    fn config(&self) -> String {
+        let Self { limits, timeouts, fastpix_secrets, more } = self;
+        // A busy machine may take its time for an fsync: what these tests are about is not how fast it is.
+        format!(
+            r#"[server]
+listen = "127.0.0.1:0"
+limits = {{ {limits} }}
+timeouts = {{ {timeouts} }}
+[sources.fastpix]
+provider = "fastpix"
+secrets = {fastpix_secrets}
+ack-timeout = "30s"
+[sources.fastgen]
+provider = "fastgen"
+secrets = [{{ file = "fastgen.secret" }}]
+ack-timeout = "30s"
+[sinks.lines]
+type = "file"
+dir = "events"
+[[routes]]
+name = "all"
+types = ["*", "!it.ignored"]
+to = [{{ sink = "lines", path = "{{source}}.ndjson" }}]
+{more}"#
+        )
+    }
+}
+
+/// The process. It ends with this value, whatever happens.
+pub(crate) struct Bridge {
+    child: Child,
+    pid: Pid,
+    folder: TempDir,
+    address: SocketAddr,
+    log: watch::Receiver<Vec<String>>,
+}
+
+impl Bridge {
+    /// Starts the binary and waits until it listens.
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for provider in Provider::ALL {
+            let path = folder.path().join(format!("{}.secret", provider.name()));
+            write_private(&path, &[provider.secret().expose(), b"\n"].concat());
+        }
+        let config = folder.path().join("hookbus.toml");
+        write_private(&config, setup.config().as_bytes());
+        let mut command = Command::new(binary());
+        command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(&config);
+        command.current_dir(folder.path()).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+        let (lines, log) = watch::channel(Vec::new());
+        tokio::spawn(collect(child.stderr.take().unwrap(), lines));
+        let unknown = ([0, 0, 0, 0], 0).into();
+        let mut bridge = Self { child, pid, folder, address: unknown, log };
+        let listening = bridge.logged("listening").await;
+        bridge.address = listening["fields"]["address"].as_str().unwrap().parse().unwrap();
+        bridge
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new connection to it.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address).await.unwrap()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits for a line of its log with this beginning of a message.
+    pub(crate) async fn logged(&mut self, message: &str) -> Value {
+        let find = |lines: &Vec<String>| {
+            let values = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let says = |value: &Value| {
+                value["fields"]["message"].as_str().is_some_and(|text| text.starts_with(message))
+            };
+            values.into_iter().find(says)
+        };
+        let found = timeout(PATIENCE, self.log.wait_for(|lines| find(lines).is_some())).await;
+        let found = found.ok().and_then(|waited| waited.ok().and_then(|lines| find(&lines)));
+        found.unwrap_or_else(|| panic!("it never logged `{message}`"))
+    }
+
+    /// All it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.borrow().join("\n")
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits until it has ended, and returns its exit code.
+    pub(crate) async fn exit_code(&mut self) -> i32 {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
+        status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
+    }
+
+    /// What it has written for a source.
+    pub(crate) fn written(&self, source: &str) -> Vec<Written> {
+        Written::read(&self.folder.path().join(format!("events/{source}.ndjson")))
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the log of the bridge:\n{}", self.log());
+        }
+    }
+}
+
+/// Keeps what the process writes to stderr.
+async fn collect(stderr: ChildStderr, lines: watch::Sender<Vec<String>>) {
+    let mut reader = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        lines.send_modify(|lines| lines.push(line));
+    }
+}
+
+/// The binary that was built beside this test.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/<profile>/deps/it-...
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let binary = profile.join("hookbus");
+    assert!(
+        binary.exists(),
+        "there is no `hookbus` in {}: run `cargo xtask test`, which builds it first",
+        profile.display()
+    );
+    binary
+}
+
+fn write_private(path: &Path, text: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    std::io::Write::write_all(&mut file.unwrap(), text).unwrap();
+}
