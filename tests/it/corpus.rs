@@ -1,4 +1,5 @@
-//! Distinct events of all sorts by number, genuine and forged: the same number gives the same request in every run.
+//! Distinct events of all sorts by number, genuine and forged: the same number gives the same request in
+//! every run.
 
 use crate::support::{Provider, post};
 

@@ -164,7 +164,7 @@ async fn a_head_beyond_the_limit_is_refused() {
     let mut client = bridge.connect().await;
     assert_eq!(client.ask(&request(12 << 10)).await.taken(), "accepted");
     let response = client.ask(&request(20 << 10)).await;
-    assert_eq!(response.status, 431);
+    assert_eq!(response.problem(431), "head_too_large");
     assert!(response.is_last());
     client.ended().await;
 }
@@ -309,7 +309,7 @@ async fn broken_http_is_refused() {
     ] {
         let mut client = bridge.connect().await;
         let response = client.ask(broken.as_bytes()).await;
-        assert_eq!(response.status, 400, "{broken:?}");
+        assert_eq!(response.problem(400), "broken_request", "{broken:?}");
         client.ended().await;
     }
 }

@@ -1,4 +1,5 @@
-//! Many requests at once, a tenth of them forged: what is answered 200 is on disk byte for byte, and nothing else.
+//! Many requests at once, a tenth of them forged: what is answered 200 is on disk byte for byte, and nothing
+//! else.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
-//! Being asked to stop: no request goes unanswered, nothing that was answered is lost, and the exit code tells.
+//! Being asked to stop: no request goes unanswered, nothing that was answered is lost, and the exit code
+//! tells.
 
 use std::{
     collections::HashSet,
@@ -37,8 +38,8 @@ struct Seen {
     answered: Mutex<Vec<u64>>,
     /// What must not happen.
     wrong: Mutex<Vec<String>>,
-    /// Requests on connections that were made after the signal and ended without an answer: the kernel completes
-    /// connections on its own until the socket is closed, so the bridge never had them.
+    /// Requests on connections that were made after the signal and ended without an answer: the kernel
+    /// completes connections on its own until the socket is closed, so the bridge never had them.
     late: AtomicU64,
 }
 

@@ -10,7 +10,8 @@ const SELECTION: [&str; 5] = ["--release", "-p", "hookbus", "-p", "hookbus-tests
 /// What is tortured.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum Torture {
-    /// Send requests over 64 connections, a tenth of them forged, and find each accepted body on disk, byte for byte.
+    /// Send requests over 64 connections, a tenth of them forged, and find each accepted body on disk, byte
+    /// for byte.
     Load {
         /// How many requests; a multiple of ten.
         #[arg(default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(10..))]

@@ -47,7 +47,8 @@ impl Client {
         Ok(Self { stream, ahead: Vec::new() })
     }
 
-    /// Sends the same again and again and reads nothing, until the other side takes no more of it for a second.
+    /// Sends the same again and again and reads nothing, until the other side takes no more of it for a
+    /// second.
     pub(crate) async fn send_until_stuck(&mut self, bytes: &[u8]) {
         let bytes = bytes.repeat(100);
         while let Ok(Ok(())) = timeout(Duration::from_secs(1), self.stream.write_all(&bytes)).await {}
@@ -74,8 +75,8 @@ impl Client {
         in_time(self.stream.write_all(bytes)).await
     }
 
-    /// Sends as much of it as the other side takes, while listening for its answer; that ends the sending. Returns
-    /// how many bytes the kernel took, and the answer.
+    /// Sends as much of it as the other side takes, while listening for its answer; that ends the sending.
+    /// Returns how many bytes the kernel took, and the answer.
     pub(crate) async fn send_until_answered(
         &mut self,
         mut piece: impl FnMut() -> Option<Vec<u8>>,

@@ -15,7 +15,8 @@ impl Memory {
         Self { before: kibibytes(bridge, "VmRSS:") }
     }
 
-    /// Checks that the bridge never held more than so many bytes beyond what it held before, and shows the figures.
+    /// Checks that the bridge never held more than so many bytes beyond what it held before, and shows the
+    /// figures.
     pub(crate) fn check(&self, bridge: &Bridge, what: &str, may_grow: u64) {
         // The kernel's own high-water mark: no peak falls between two looks.
         let (before, peak) = (self.before, kibibytes(bridge, "VmHWM:"));

@@ -1,4 +1,5 @@
-//! What the end-to-end tests are made of: a bridge of one's own, a raw HTTP client, signatures, and reading back.
+//! What the end-to-end tests are made of: a bridge of one's own, a raw HTTP client, signatures, and reading
+//! back.
 
 mod bridge;
 mod http;
@@ -27,7 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The one at work among the tests that need the machine for themselves.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Waits for its turn where a test loads the machine or counts on short deadlines, which a loaded machine breaks.
+/// Waits for its turn where a test loads the machine or counts on short deadlines, which a loaded machine
+/// breaks.
 pub(crate) async fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().await
 }

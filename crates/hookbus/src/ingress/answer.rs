@@ -63,6 +63,26 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request did not arrive in time")
     }
 
+    /// The head is not HTTP.
+    pub(super) const fn broken_head() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "broken_request", "the request is not well-formed HTTP")
+    }
+
+    /// The request line is longer than the parser takes.
+    pub(super) const fn uri_too_long() -> Self {
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            "the request's path is longer than this server takes",
+        )
+    }
+
+    /// The head is longer than `limits.headers`.
+    pub(super) const fn head_too_large() -> Self {
+        let detail = "the headers are longer than this server takes";
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+    }
+
     /// The body broke off.
     pub(super) const fn broken() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "broken_body", "the body could not be read to its end")

@@ -1,25 +1,20 @@
 //! One connection: HTTP/1.1 on a socket that tells when bytes arrive.
 
 use std::{
-    io,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use super::{
     Ingress,
     answer::Problem,
-    connections::{Connection, Phase, Place},
+    connections::{Phase, Place},
+    watched::Watched,
 };
 
 /// How long a farewell may take.
@@ -28,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Serves one connection until it ends or is told to.
 pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
     let connection = Arc::clone(&place.connection);
-    let watched = Watched { stream, connection: Arc::clone(&connection) };
+    let watched = Watched::new(stream, Arc::clone(&connection));
     let headers = ingress.limits.headers.as_len();
     let service = service_fn(|request| {
         let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
@@ -52,9 +47,9 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
     }
     match place.connection.phase().0 {
         Phase::Head => say_too_slow(http.into_parts()).await,
-        // Only where there was no other way to make room.
-        Phase::Body => {}
-        Phase::New | Phase::Idle | Phase::Request | Phase::Closing => {
+        // There was no other way to make room. (Told while idle, a request that has just come is answered.)
+        Phase::Body if place.connection.is_evicted() => {}
+        _ => {
             Pin::new(&mut http).graceful_shutdown();
             // A request that came at the last moment is still answered, within its own deadlines. A client that does
             // not read its answers is not waited for.
@@ -72,57 +67,10 @@ async fn say_too_slow<S>(parts: http1::Parts<TokioIo<Watched>, S>) {
     if parts.read_buf.is_empty() {
         return;
     }
-    let mut stream = parts.io.into_inner().stream;
+    let mut stream = parts.io.into_inner().into_stream();
     let farewell = async {
         stream.write_all(&Problem::too_slow().raw()).await?;
         stream.shutdown().await
     };
     let _ = timeout(FAREWELL, farewell).await;
-}
-
-/// A socket that notes when bytes arrive.
-struct Watched {
-    stream: TcpStream,
-    connection: Arc<Connection>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.connection.received();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
 }

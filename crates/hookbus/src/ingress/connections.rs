@@ -72,6 +72,11 @@ impl Connection {
         }
     }
 
+    /// Whether it was told to end to make room.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
     /// The phase, and for how long.
     pub(super) fn phase(&self) -> (Phase, Duration) {
         let state = self.state.load(Ordering::Acquire);
@@ -188,7 +193,7 @@ impl Open {
         // One that is sending goes only where none is idle: slow senders must not keep others out. One whose request
         // is complete never goes.
         let rank = |connection: &Connection| match connection.phase() {
-            _ if connection.evicted.load(Ordering::Acquire) => None,
+            _ if connection.is_evicted() => None,
             (Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
             (Phase::Head, lasted) => Some((1, lasted)),
             (Phase::Body, lasted) => Some((0, lasted)),
@@ -211,7 +216,7 @@ impl Open {
 
     fn remove(&mut self, number: u64) {
         let Some(connection) = self.all.remove(&number) else { return };
-        if connection.evicted.load(Ordering::Acquire) {
+        if connection.is_evicted() {
             self.evicted -= 1;
         } else {
             self.leave_address(&connection);

@@ -8,6 +8,7 @@ mod connections;
 mod handler;
 mod listener;
 mod refusals;
+mod watched;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

@@ -1,0 +1,109 @@
+//! A connection's socket: it notes when bytes arrive, and explains what the HTTP library refuses on its own.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{answer::Problem, connections::Connection};
+
+/// A socket under the HTTP library.
+///
+/// A head that cannot be parsed never becomes a request: hyper answers it itself, with a status and no body. That
+/// answer is replaced by a whole one on its way out, so that every refusal is a problem that says what is wrong.
+pub(super) struct Watched {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    /// What is written instead of hyper's answer, and how much of it is.
+    instead: Option<(Vec<u8>, usize)>,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self { stream, connection, instead: None }
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+/// The problem for an answer that the HTTP library made: those have no body, all of ours have one.
+fn explained(answer: &[u8]) -> Option<Problem> {
+    let status = answer.strip_prefix(b"HTTP/1.1 ").or_else(|| answer.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+    let problem = match status {
+        b"400" => Problem::broken_head(),
+        b"414" => Problem::uri_too_long(),
+        b"431" => Problem::head_too_large(),
+        _ => return None,
+    };
+    let empty = answer.ends_with(b"\r\n\r\n")
+        && !answer.windows(13).any(|part| part.eq_ignore_ascii_case(b"content-type:"));
+    empty.then_some(problem)
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.connection.received();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, instead, .. } = &mut *self;
+        if instead.is_none() {
+            *instead = explained(bytes).map(|problem| (problem.raw(), 0));
+        }
+        let Some((answer, written)) = instead else { return Pin::new(stream).poll_write(cx, bytes) };
+        // hyper hands over the same bytes until they are taken; they are once all of ours are.
+        while *written < answer.len() {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, &answer[*written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *written += count,
+            }
+        }
+        *instead = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_answers_of_the_library_are_replaced() {
+        let reason = |answer: &str| explained(answer.as_bytes()).map(|problem| problem.reason());
+        let library =
+            "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(reason(library), Some("head_too_large"));
+        assert_eq!(reason("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some("broken_request"));
+        assert_eq!(reason("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), None);
+        assert_eq!(reason(std::str::from_utf8(&Problem::broken_head().raw()).unwrap()), None);
+        assert_eq!(reason("HTTP"), None);
+    }
+}
