@@ -394,7 +394,7 @@ mod tests {
     fn a_token_is_a_bearer_header_and_no_proof() {
         let scheme = Scheme::built_in("gitlab-token").unwrap();
         assert_eq!(scheme.bearer_headers().collect::<Vec<_>>(), ["x-gitlab-token"]);
-        assert_eq!(scheme.proof_headers(), ["x-gitlab-event-uuid", "x-gitlab-event"]);
+        assert_eq!(scheme.proof_headers(), ["idempotency-key", "x-gitlab-event"]);
     }
 
     #[test]
