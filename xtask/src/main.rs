@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "the output of a command line tool")]
 
 mod bench;
+mod fuzz;
 mod lint;
 mod run;
 mod test;
@@ -52,6 +53,8 @@ enum Command {
     /// Measure the bridge against a floor of the same run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Feed a target of `fuzz/` with made-up input for a while (installs cargo-fuzz if missing; needs nightly Rust).
+    Fuzz(fuzz::Fuzz),
     /// Run an end-to-end test in a release build for longer than `test` does, and show its figures.
     #[command(subcommand)]
     Torture(torture::Torture),
@@ -84,6 +87,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tidy => tidy::tidy(&workspace)?,
         Command::Advisories => lint::advisories(&workspace)?,
         Command::Bench(what) => what.run(&workspace)?,
+        Command::Fuzz(fuzz) => fuzz.run()?,
         Command::Torture(what) => what.run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ mod glob;
 mod index;
 mod template;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -87,7 +87,7 @@ impl Decision {
 /// The compiled routes: per source one index over all type patterns, so that the cost of an event depends on its own
 /// type and on how many routes match, not on how many there are.
 pub struct Router {
-    sources: Vec<(Arc<str>, TypeIndex)>,
+    sources: HashMap<Arc<str>, TypeIndex>,
     routes: Vec<Compiled>,
     pointers: PointerSet,
 }
@@ -130,9 +130,7 @@ impl Router {
     /// Decides where an event goes.
     pub fn route(&self, event: &VerifiedEvent) -> Decision {
         let mut decision = Decision::default();
-        let Some((_, index)) = self.sources.iter().find(|(name, _)| **name == *event.source()) else {
-            return decision;
-        };
+        let Some(index) = self.sources.get(event.source()) else { return decision };
         let matching = index.matching(event.event_type());
         // The body is read for templates only where a matching route asks for it, and then once.
         let mut values = None;

@@ -84,8 +84,9 @@ impl Worker {
 
     /// Runs until told to stop.
     ///
-    /// The order of the branches matters: what has come back is dealt with first, because it frees the window and
-    /// may pause the lane; then new deliveries; the clock last. Before each wait everything that may be sent is.
+    /// The order matters: what has come back is dealt with first, because it frees the window and may pause the lane;
+    /// then new deliveries. What the clock asks for is done before either, or a lane that is always busy would never
+    /// probe. Before each wait everything that may be sent is.
     pub(super) async fn run(
         mut self,
         mut submitted: mpsc::Receiver<Delivery>,
@@ -95,6 +96,10 @@ impl Worker {
         let deadline = loop {
             self.launch();
             let wake = self.next_wake();
+            if wake.is_some_and(|wake| wake <= Instant::now()) {
+                self.wake();
+                continue;
+            }
             tokio::select! {
                 biased;
                 deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
@@ -106,7 +111,7 @@ impl Worker {
                     }
                     incoming.drain(..).for_each(|delivery| self.admit(delivery));
                 }
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.wake(),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         };
         submitted.close();
