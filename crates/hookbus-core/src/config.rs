@@ -93,6 +93,11 @@ impl<'i> Table<'i> {
         self.entries.iter().map(|(key, value)| (key.span(), &**key.get_ref(), value))
     }
 
+    /// Whether there is an entry of this name, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// A mistake in the value of `key`, or in the table where it has no such key.
     pub fn problem_at(&self, key: &str, message: impl Into<String>) -> Problem {
         let span = self.entries.get(key).map_or(self.span.clone(), Spanned::span);
@@ -105,6 +110,15 @@ impl<'i> Table<'i> {
 /// # Errors
 /// Every mistake in the table, in the order of the file.
 pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Vec<Problem>> {
+    match read_leniently(table) {
+        (Some(read), problems) if problems.is_empty() => Ok(read),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// Reads a table like [`read`], and also returns what is left of it without the entries that are wrong, so that the
+/// rest can be looked at too. An entry that was left out looks like one that was not given: see [`Table::has`].
+pub fn read_leniently<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> (Option<T>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut value = DeValue::Table(table.entries.clone());
     let schema = schemars::schema_for!(T);
@@ -117,11 +131,10 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
     let mut removed: BTreeSet<_> = meant.collect();
     // Each round either succeeds, or finds a mistake and removes the entry it stands in, so the loop ends. A field
     // that is missing because it was removed is no second mistake: then its table goes, and so on upwards.
-    loop {
+    let left = loop {
         let attempt = T::deserialize(ValueDeserializer::from(Spanned::new(table.span(), value.clone())));
         let error = match attempt {
-            Ok(read) if problems.is_empty() => return Ok(read),
-            Ok(_) => break,
+            Ok(read) => break Some(read),
             Err(error) => error,
         };
         let span = error.span().unwrap_or(table.span());
@@ -131,25 +144,42 @@ pub fn read<T: DeserializeOwned + JsonSchema>(table: &Table<'_>) -> Result<T, Ve
         if !follows {
             problems.push(explained(narrowed(&value, span.clone(), &message), message));
         }
-        let DeValue::Table(entries) = &mut value else { break };
+        let DeValue::Table(entries) = &mut value else { break None };
         match remove_innermost(entries, &span) {
             Some(key) => removed.insert(key),
-            None => break,
+            None => break None,
         };
-    }
+    };
     problems.sort_by_key(|problem| problem.span.start);
-    Err(problems)
+    (left, problems)
 }
 
-/// Removes the innermost entry whose value holds `span`.
+/// Removes the innermost entry or element that holds `span`, and returns the key it stood at.
 fn remove_innermost(entries: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let key =
-        entries.iter().find(|(key, value)| holds(value.span()) || holds(key.span()))?.0.get_ref().to_string();
-    if let Some(DeValue::Table(inner)) = entries.get_mut(key.as_str()).map(Spanned::get_mut)
-        && let Some(removed) = remove_innermost(inner, span)
-    {
-        return Some(removed);
+    let found = entries.iter().find(|(key, value)| holds(value.span()) || holds(key.span()))?;
+    let key = found.0.get_ref().to_string();
+    match entries.get_mut(key.as_str()).map(Spanned::get_mut) {
+        Some(DeValue::Table(inner)) => {
+            if let Some(removed) = remove_innermost(inner, span) {
+                return Some(removed);
+            }
+        }
+        Some(DeValue::Array(elements)) => {
+            let wrong = elements.iter().position(|element| holds(element.span()));
+            if let Some(DeValue::Table(inner)) =
+                wrong.and_then(|at| elements.get_mut(at)).map(Spanned::get_mut)
+                && let Some(removed) = remove_innermost(inner, span)
+            {
+                return Some(removed);
+            }
+            if let Some(wrong) = wrong {
+                let kept = elements.clone().into_iter().enumerate().filter(|(at, _)| *at != wrong);
+                *elements = kept.map(|(_, element)| element).collect();
+                return Some(key);
+            }
+        }
+        _ => {}
     }
     entries.remove(key.as_str());
     Some(key)
@@ -194,7 +224,7 @@ fn explained(span: Range<usize>, message: String) -> Problem {
         return Problem::new(span, format!("the key {field} is missing here"));
     }
     match message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) {
-        Some(rest) => match rest.split_once(", expected ") {
+        Some(rest) => match rest.rsplit_once(", expected ") {
             Some((found, expected)) => {
                 Problem::new(span, format!("expected {}, found {}", plain(expected), without_value(found)))
             }
@@ -298,6 +328,8 @@ mod tests {
         inner: Option<Inner>,
         #[serde(default)]
         mode: Option<Mode>,
+        #[serde(default)]
+        list: Vec<String>,
     }
 
     #[derive(Debug, Deserialize, JsonSchema)]
@@ -340,6 +372,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_not_reported_as_missing() {
+        assert_eq!(problems("list = [1, 'a', true]\nname = 'x'\n").len(), 2);
         assert_eq!(problems("name = 3\n").len(), 1);
         assert_eq!(problems("mode = 'fast'\n")[0].1, "the key `name` is missing here");
         assert_eq!(problems("name = 'x'\ninner = { size = 3 }\n").len(), 1);

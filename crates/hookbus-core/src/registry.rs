@@ -38,7 +38,14 @@ pub trait SinkPlugin: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Opens the sink. Called once at start; an error of a retriable kind is tried again until the start gives up.
+    /// What no second sink may use beside this one, in words that name it, such as `the folder events`. Pure.
+    fn claims(config: &Self::Config) -> Option<String> {
+        let _ = config;
+        None
+    }
+
+    /// Opens the sink. Called once at start; a destination that cannot be reached is no
+    /// reason to fail: the lane finds out and waits for it. An error ends the start.
     fn connect(
         config: Self::Config,
         context: SinkContext,
@@ -75,12 +82,20 @@ impl SinkContext {
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Sink>, SinkError>> + Send>>;
 
 /// A sink whose configuration was read and checked; nothing has been opened yet.
-pub struct Prepared(Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync>);
+pub struct Prepared {
+    connect: Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync>,
+    claims: Option<String>,
+}
 
 impl Prepared {
     /// Opens the sink.
     pub fn connect(self, context: SinkContext) -> Connecting {
-        (self.0)(context)
+        (self.connect)(context)
+    }
+
+    /// What no second sink may use beside this one.
+    pub fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
     }
 }
 
@@ -192,7 +207,11 @@ impl SinkRegistry {
                 let config: P::Config = config::read(table)?;
                 P::validate(&config)
                     .map_err(|invalid| vec![table.problem_at(invalid.key, invalid.message)])?;
-                Ok(Prepared(Box::new(move |context| Box::pin(P::connect(config, context)))))
+                let claims = P::claims(&config);
+                Ok(Prepared {
+                    connect: Box::new(move |context| Box::pin(P::connect(config, context))),
+                    claims,
+                })
             }),
         })
     }
@@ -210,9 +229,10 @@ impl SinkRegistry {
             read: Box::new(move |table| {
                 let _: config::Empty = config::read(table)?;
                 let sink = Arc::clone(&sink);
-                Ok(Prepared(Box::new(move |_| {
+                let connect: Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync> = Box::new(move |_| {
                     Box::pin(async move { Ok(Box::new(crate::sink::SharedSink(sink)) as Box<dyn Sink>) })
-                })))
+                });
+                Ok(Prepared { connect, claims: None })
             }),
         })
     }

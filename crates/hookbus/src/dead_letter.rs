@@ -18,6 +18,9 @@ use crate::{
     config,
 };
 
+/// Bytes of dead letters that may wait for the disk.
+const MAX_PENDING: usize = 16 << 20;
+
 /// Why an event ended here.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetter {
@@ -39,6 +42,8 @@ pub(crate) enum NotKept {
     Full(ByteSize),
     #[error("cannot write the dead letters: {0}")]
     Io(#[from] Arc<io::Error>),
+    #[error("the disk does not keep up with the dead letters")]
+    Slow,
     #[error("the bridge is stopping")]
     Stopping,
 }
@@ -47,8 +52,17 @@ pub(crate) enum NotKept {
 pub(crate) struct DeadLetters {
     path: PathBuf,
     max_size: ByteSize,
-    pending: Mutex<Vec<Waiting>>,
+    pending: Mutex<Pending>,
     file: Mutex<Option<LineFile>>,
+}
+
+/// What waits for the disk.
+#[derive(Default)]
+struct Pending {
+    waiting: Vec<Waiting>,
+    bytes: usize,
+    /// A thread is writing, and will look here again when it is done.
+    writing: bool,
 }
 
 struct Waiting {
@@ -66,41 +80,81 @@ impl DeadLetters {
     /// Writes a dead letter and waits until it is on disk.
     pub(crate) async fn keep(self: &Arc<Self>, letter: &DeadLetter) -> Result<(), NotKept> {
         let (done, kept) = oneshot::channel();
-        lock(&self.pending).push(Waiting { line: line(letter), done });
-        let store = Arc::clone(self);
-        // Whoever gets the file first writes all that is pending by then; the others find nothing left to do.
-        tokio::task::spawn_blocking(move || store.write_pending());
+        let begin = {
+            let line = line(letter);
+            let mut pending = lock(&self.pending);
+            if pending.bytes + line.len() > MAX_PENDING {
+                return Err(NotKept::Slow);
+            }
+            pending.bytes += line.len();
+            pending.waiting.push(Waiting { line, done });
+            !std::mem::replace(&mut pending.writing, true)
+        };
+        if begin {
+            // One thread, however many wait: a disk that hangs must not take all threads that may block.
+            let store = Arc::clone(self);
+            tokio::task::spawn_blocking(move || store.write_pending());
+        }
         kept.await.unwrap_or(Err(NotKept::Stopping))
     }
 
+    /// Writes groups of whatever waits, until nothing does.
     fn write_pending(&self) {
-        let mut file = lock(&self.file);
-        let waiting = std::mem::take(&mut *lock(&self.pending));
-        if waiting.is_empty() {
-            return;
-        }
-        let lines: Vec<u8> = waiting.iter().flat_map(|waiting| &waiting.line).copied().collect();
-        let result = self.write(&mut file, &lines);
-        if let Err(error) = &result {
-            tracing::error!(path = %self.path.display(), %error, "dead letters could not be kept");
-        }
-        for waiting in waiting {
-            // Nobody waits any more where the client has gone; the line counts all the same.
-            let _ = waiting.done.send(result.clone());
+        loop {
+            let group = {
+                let mut pending = lock(&self.pending);
+                pending.bytes = 0;
+                pending.writing = !pending.waiting.is_empty();
+                std::mem::take(&mut pending.waiting)
+            };
+            if group.is_empty() {
+                return;
+            }
+            self.write(group);
         }
     }
 
-    fn write(&self, file: &mut Option<LineFile>, lines: &[u8]) -> Result<(), NotKept> {
+    /// Writes a group with one fsync and tells each of it. Lines that the quota has no room for are left out.
+    fn write(&self, group: Vec<Waiting>) {
+        let mut file = lock(&self.file);
+        let (fitting, left_out, result) = match self.append(&mut file, &group) {
+            Ok(fitting) => (fitting, group.len() - fitting, Ok(())),
+            Err(error) => (group.len(), 0, Err(NotKept::Io(Arc::new(error)))),
+        };
+        if let Err(error) = &result {
+            tracing::error!(path = %self.path.display(), %error, "dead letters could not be kept");
+        }
+        if left_out > 0 {
+            tracing::error!(path = %self.path.display(), left_out, "the dead letters have reached their max-size");
+        }
+        for (at, waiting) in group.into_iter().enumerate() {
+            let full = Err(NotKept::Full(self.max_size));
+            // Nobody waits any more where the request is over; the line counts all the same.
+            let _ = waiting.done.send(if at < fitting { result.clone() } else { full });
+        }
+    }
+
+    /// Appends as many lines of a group as the quota has room for, and returns how many.
+    fn append(&self, file: &mut Option<LineFile>, group: &[Waiting]) -> io::Result<usize> {
         let open = match file.take().filter(LineFile::is_current) {
             Some(open) => open,
-            None => self.open().map_err(Arc::new)?,
+            None => self.open()?,
         };
         let open = file.insert(open);
-        if open.len().map_err(Arc::new)? + lines.len() as u64 > self.max_size.get() {
-            return Err(NotKept::Full(self.max_size));
+        let room = usize::try_from(self.max_size.get().saturating_sub(open.len()?)).unwrap_or(usize::MAX);
+        let mut lines = Vec::new();
+        let mut fitting = 0;
+        for waiting in group {
+            if lines.len() + waiting.line.len() > room {
+                break;
+            }
+            lines.extend_from_slice(&waiting.line);
+            fitting += 1;
         }
-        open.append(lines).map_err(Arc::new)?;
-        Ok(())
+        if fitting > 0 {
+            open.append(&lines)?;
+        }
+        Ok(fitting)
     }
 
     fn open(&self) -> io::Result<LineFile> {

@@ -337,8 +337,9 @@ impl Scheme {
                 "`signed` uses {ts}, so `ts.from` cannot stand in the body",
             ),
         ];
-        if let Some((_, message)) = rules.iter().find(|(broken, _)| *broken) {
-            return Err((*message).into());
+        let broken: Vec<_> = rules.iter().filter(|(broken, _)| *broken).map(|(_, rule)| *rule).collect();
+        if !broken.is_empty() {
+            return Err(broken.join("; "));
         }
         if self.is_bearer() {
             let read = self.read_headers();

@@ -104,6 +104,11 @@ impl Acceptance {
         self.lock().slots.iter().all(|slot| matches!(slot, Slot::Delivered))
     }
 
+    /// Whether the request is over and nothing of it is in flight.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().is_settled()
+    }
+
     /// Whether anything is queued or in flight.
     pub(super) fn is_open(&self) -> bool {
         self.lock().slots.iter().any(Slot::is_open)

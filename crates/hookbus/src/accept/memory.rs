@@ -162,7 +162,7 @@ impl State {
             self.order.pop_front();
             // A newer entry of the same event has a place of its own further back.
             match self.entries.get(&key).filter(|entry| entry.number == number).map(|entry| &entry.progress) {
-                Some(Progress::UnderWay(acceptance)) if acceptance.is_open() => {
+                Some(Progress::UnderWay(acceptance)) if !acceptance.is_settled() => {
                     self.order.push_back((now, key, number));
                     under_way += 1;
                 }

@@ -18,9 +18,14 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, global: &Global, registry: &SinkRegistry) -> Outcome {
-        let parsed = Config::parse(&ConfigText::read(&global.config)?, registry);
+        let parsed = ConfigText::read(&global.config).and_then(|text| Config::parse(&text, registry));
         let (config, warnings) = match parsed {
             Ok(parsed) => parsed,
+            Err(error @ ConfigError::Unreadable { .. }) if global.json => {
+                let problem = json!({ "level": "error", "message": error.to_string() });
+                print(&json!({ "ok": false, "problems": [problem] }).to_string())?;
+                return Ok(ExitCode::from(FAILURE));
+            }
             Err(ConfigError::Wrong(mistakes)) if global.json => {
                 print(&json!({ "ok": false, "problems": mistakes.to_json() }).to_string())?;
                 return Ok(ExitCode::from(FAILURE));

@@ -176,6 +176,9 @@ fn show(global: &Global, event_type: &str, answered: &Answered) -> Outcome {
         note(format_args!("sent {event_type}"));
         let retry_after = retry_after.map(|after| format!(" (retry after {after} s)")).unwrap_or_default();
         print(&format!("{status}{retry_after}\n{body}"))?;
+        if body.contains("\"status\":\"ignored\"") {
+            note("no route takes this event: it was answered and nothing was published");
+        }
     }
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }

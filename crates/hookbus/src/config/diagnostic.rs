@@ -10,6 +10,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use hookbus_core::config::Problem;
 use thiserror::Error;
 
+use super::mask::looks_secret;
+
 /// A configuration file as it was read, for showing places in it. What may be a secret is masked.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -28,6 +30,18 @@ impl Document {
             shown.replace_range(range.clone(), &mask);
         }
         Self { path: path.to_owned(), shown }
+    }
+
+    /// The problem without anything in its words that looks like a secret: a message quotes what it found.
+    pub(super) fn tamed(problem: Problem) -> Problem {
+        let tame = |text: &str| {
+            let mut tamed = text.to_owned();
+            for word in text.split(['`', '"', '\'', ' ', ',']).filter(|word| looks_secret(word)) {
+                tamed = tamed.replace(word, "***");
+            }
+            tamed
+        };
+        Problem { message: tame(&problem.message), help: problem.help.as_deref().map(tame), ..problem }
     }
 
     /// Shows a problem in a few lines of plain text.

@@ -26,6 +26,7 @@ use super::{
     mask::masked,
     route::{self, Names},
 };
+use crate::ingress::ByteBudget;
 
 /// The default of a sink's `publish-timeout`.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,7 +66,10 @@ impl Config {
         let ConfigText { text, path, base } = config;
         let (root, syntax) = DeTable::parse_recoverable(text);
         let document = Document::new(path, text, &masked(text, root.get_ref(), !syntax.is_empty()));
-        let mistakes = |problems, level| Mistakes { document: document.clone(), problems, level };
+        let mistakes = |problems: Vec<Problem>, level| {
+            let problems = problems.into_iter().map(Document::tamed).collect();
+            Mistakes { document: document.clone(), problems, level }
+        };
         // A mistake in the syntax makes all that follows look wrong: only the first one is worth reading.
         let first = syntax.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
         if let Some(error) = first {
@@ -104,9 +108,9 @@ impl<'r> Reading<'r> {
         let sources = self.sources(&mut root);
         let sinks = self.sinks(&mut root);
         let routes = self.routes(&mut root, &sources, &sinks);
-        const SECTIONS: [&str; 6] = ["server", "dead-letters", "sources", "sinks", "routes", "admin"];
+        const SECTIONS: [&str; 5] = ["server", "dead-letters", "sources", "sinks", "routes"];
         let unknown =
-            root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS[..5].iter().copied()));
+            root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS.iter().copied()));
         self.problems.extend(unknown);
         let dead_letters = dead_letters.unwrap_or_else(|| Some(DeadLetters::default()))?;
         Some(Config {
@@ -129,11 +133,14 @@ impl<'r> Reading<'r> {
         if !(8 << 10..=256 << 10).contains(&headers) {
             wrong(format!("`limits.headers` is {}; it must lie between 8KiB and 256KiB", limits.headers));
         }
-        if limits.body.get() > limits.in_flight.get() / 8 {
+        if !ByteBudget::takes(limits.in_flight.as_len(), limits.body.as_len()) {
             wrong(format!(
-                "`limits.body` ({}) is more than an eighth of `limits.in-flight` ({}), so one source could not send it",
+                "`limits.body` ({}) needs a larger `limits.in-flight` than {}: a body may use an eighth of it",
                 limits.body, limits.in_flight
             ));
+        }
+        if limits.per_address() > limits.connections.0 {
+            wrong("`limits.connections-per-address` is more than `limits.connections`".into());
         }
         Some(server)
     }
@@ -159,10 +166,26 @@ impl<'r> Reading<'r> {
     }
 
     fn sinks(&mut self, root: &mut Table<'_>) -> Vec<ReadSink<'r>> {
-        self.named(root, "sinks")
+        let read: Vec<_> = self
+            .named(root, "sinks")
             .into_iter()
             .map(|(span, name, table)| self.sink(span, name, table))
-            .collect()
+            .collect();
+        self.refuse_sharing(&read);
+        read
+    }
+
+    /// Two sinks that write the same thing would destroy each other's work.
+    fn refuse_sharing(&mut self, sinks: &[ReadSink<'_>]) {
+        let claims = |sink: &ReadSink<'_>| Some(sink.config.as_ref()?.prepared.claims()?.to_owned());
+        for (at, sink) in sinks.iter().enumerate() {
+            let Some(claimed) = claims(sink) else { continue };
+            if let Some(other) = sinks[..at].iter().find(|other| claims(other).as_ref() == Some(&claimed)) {
+                let message = format!("sinks `{}` and `{}` both use {claimed}", other.name, sink.name);
+                self.problems
+                    .push(Problem::new(sink.span.clone(), message).help("let both routes go to one sink"));
+            }
+        }
     }
 
     fn sink(&mut self, span: Range<usize>, name: Arc<str>, mut table: Table<'_>) -> ReadSink<'r> {

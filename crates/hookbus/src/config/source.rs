@@ -71,7 +71,8 @@ pub(super) struct SourceTable {
     provider: Option<Spanned<String>>,
     /// A scheme of your own, instead of `provider`.
     scheme: Option<Scheme>,
-    /// The signing secrets: any of them may match. Empty while the provider has not shown one yet.
+    /// The signing secrets: any of them may match. Empty while the provider has not shown one yet. Must be given.
+    #[serde(default)]
     secrets: Vec<SecretRef>,
     /// The URL the provider calls, for schemes that sign it.
     #[schemars(with = "Option<String>")]
@@ -91,13 +92,17 @@ impl SourceConfig {
     pub(super) fn read(name: &str, mut table: Table<'_>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         future::refuse(Place::Source, &mut table, &mut problems);
-        let read: SourceTable = match config::read(&table) {
-            Ok(read) => read,
-            Err(more) => {
-                problems.extend(more);
-                return Err(problems);
-            }
-        };
+        let (read, wrong) = config::read_leniently::<SourceTable>(&table);
+        problems.extend(wrong);
+        let Some(read) = read else { return Err(problems) };
+        let misspelt =
+            problems.iter().any(|problem| problem.help.as_deref() == Some("did you mean `secrets`?"));
+        if !table.has("secrets") && !misspelt {
+            let problem = Problem::new(table.span(), "the key `secrets` is missing here");
+            problems.push(
+                problem.help("secrets = [{ env = \"NAME\" }]; empty while the provider has not shown one"),
+            );
+        }
         if let Some(ack) = read.ack.filter(|ack| *ack.get_ref() == Ack::Journal) {
             let problem = Problem::new(ack.span(), "`ack = \"journal\"` is not available in this version");
             problems.push(problem.help("leave it out, or write `ack = \"sinks\"`"));
@@ -109,7 +114,7 @@ impl SourceConfig {
                 .push(problem.help("providers wait for seconds; a longer wait only holds connections open"));
         }
         let scheme = scheme(read.provider.as_ref(), read.scheme, &table)
-            .map_err(|problem| problems.push(problem))
+            .map_err(|problem| problems.extend(problem))
             .ok();
         if let Some(url) = &read.public_url
             && !(url.get_ref().starts_with("https://") || url.get_ref().starts_with("http://"))
@@ -120,7 +125,7 @@ impl SourceConfig {
             let problem = Problem::new(url.span(), "`public-url` has no query: each request brings its own");
             problems.push(problem);
         }
-        if scheme.as_ref().is_some_and(|scheme| scheme.signs_url()) && read.public_url.is_none() {
+        if scheme.as_ref().is_some_and(|scheme| scheme.signs_url()) && !table.has("public-url") {
             let problem =
                 table.problem_at("provider", "this scheme signs the URL, so `public-url` is needed");
             problems.push(problem.help(format!("public-url = \"https://hooks.example.com/hooks/{name}\"")));
@@ -173,17 +178,18 @@ fn scheme(
     provider: Option<&Spanned<String>>,
     scheme: Option<Scheme>,
     table: &Table<'_>,
-) -> Result<Arc<Scheme>, Problem> {
+) -> Result<Arc<Scheme>, Option<Problem>> {
     let provider = match (provider, scheme) {
         (Some(_), Some(_)) => {
-            return Err(table.problem_at("scheme", "a source has `provider` or `scheme`, not both"));
+            return Err(Some(table.problem_at("scheme", "a source has `provider` or `scheme`, not both")));
         }
         (None, Some(scheme)) => return Ok(Arc::new(scheme)),
+        // Given, but wrong: that was said already.
+        (None, None) if table.has("provider") || table.has("scheme") => return Err(None),
         (None, None) => {
             let problem = Problem::new(table.span(), "a source needs `provider` or `scheme`");
-            return Err(
-                problem.help("provider = \"fastpix\" for a built-in scheme, scheme = { .. } for your own")
-            );
+            let help = "provider = \"fastpix\" for a built-in scheme, scheme = { .. } for your own";
+            return Err(Some(problem.help(help)));
         }
         (Some(provider), None) => provider,
     };
@@ -192,10 +198,8 @@ fn scheme(
         return Ok(scheme);
     }
     if NEED_CODE.contains(&name) {
-        return Err(Problem::new(
-            provider.span(),
-            format!("provider `{name}` is not available in this version"),
-        ));
+        let message = format!("provider `{name}` is not available in this version");
+        return Err(Some(Problem::new(provider.span(), message)));
     }
     let help = match nearest(name, Scheme::built_in_names()) {
         Some(near) => format!("did you mean `{near}`? any other provider is written as `scheme = {{ .. }}`"),
@@ -204,5 +208,5 @@ fn scheme(
             quoted(Scheme::built_in_names())
         ),
     };
-    Err(Problem::new(provider.span(), format!("there is no provider `{name}`")).help(help))
+    Err(Some(Problem::new(provider.span(), format!("there is no provider `{name}`")).help(help)))
 }

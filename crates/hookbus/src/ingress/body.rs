@@ -65,12 +65,17 @@ pub(super) async fn read(
         let whole = whole.get_or_insert_with(|| std::mem::take(&mut first).to_vec());
         let needed = whole.len() + data.len();
         if needed > whole.capacity() {
-            // In the budget's steps, not by doubling: what is reserved is what is held.
-            whole.reserve_exact(needed.next_multiple_of(STEP) - whole.len());
+            // Step by step, not by doubling, and no further than the announced end: what is reserved is what is held.
+            let announced = body.size_hint().upper().and_then(|rest| usize::try_from(rest).ok());
+            let end = announced.map_or(limit, |rest| needed.saturating_add(rest).min(limit));
+            whole.reserve_exact(needed.saturating_add(STEP).min(end) - whole.len());
         }
         whole.extend_from_slice(&data);
     }
-    let body = whole.map_or(first, Bytes::from);
+    let body = whole.map_or(first, |mut whole| {
+        whole.shrink_to_fit();
+        whole.into()
+    });
     room.complete(body.len()).map_err(|_| Unread::NoRoom)?;
     Ok(body)
 }

@@ -51,6 +51,11 @@ impl ByteBudget {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
 
+    /// Whether a budget of `limit` has room for a body of so many bytes at all, in its steps.
+    pub(crate) fn takes(limit: usize, body: usize) -> bool {
+        body.saturating_sub(FIRST).next_multiple_of(STEP) <= (limit / 4).max(2 * STEP) / 2
+    }
+
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         let limit = (self.limit / 4).max(2 * STEP);
         let (first, further, complete) = Default::default();

@@ -45,29 +45,31 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         _ = &mut http => return,
         () = place.connection.end.notified() => {}
     }
-    match place.connection.phase().0 {
-        Phase::Head => say_too_slow(http.into_parts()).await,
-        // There was no other way to make room. (Told while idle, a request that has just come is answered.)
-        Phase::Body if place.connection.is_evicted() => {}
-        _ => {
-            Pin::new(&mut http).graceful_shutdown();
-            // A request that came at the last moment is still answered, within its own deadlines. A client that does
-            // not read its answers is not waited for.
-            while timeout(FAREWELL, &mut http).await.is_err() {
-                if !matches!(place.connection.phase().0, Phase::Body | Phase::Request) {
-                    break;
-                }
-            }
+    if place.connection.is_cut() {
+        return;
+    }
+    if place.connection.phase().0 == Phase::Head {
+        return say_too_slow(http.into_parts()).await;
+    }
+    Pin::new(&mut http).graceful_shutdown();
+    // A request that came at the last moment is still answered, within its own deadlines. A client that does not read
+    // its answers is not waited for.
+    while timeout(FAREWELL, &mut http).await.is_err() {
+        let at_work = matches!(place.connection.phase().0, Phase::Body | Phase::Request);
+        if !at_work || place.connection.is_cut() {
+            break;
         }
     }
 }
 
-/// Says 408 to a client that sent half a head. Not, where what came was no part of a head: then nobody asked.
+/// Says 408 to a client that sent half a head. Not, where what came is no part of one, or where an earlier answer is
+/// not read yet: the words would end up inside that.
 async fn say_too_slow<S>(parts: http1::Parts<TokioIo<Watched>, S>) {
-    if parts.read_buf.is_empty() {
+    let watched = parts.io.into_inner();
+    if parts.read_buf.trim_ascii().is_empty() || watched.is_stalled() {
         return;
     }
-    let mut stream = parts.io.into_inner().into_stream();
+    let mut stream = watched.into_stream();
     let farewell = async {
         stream.write_all(&Problem::too_slow().raw()).await?;
         stream.shutdown().await

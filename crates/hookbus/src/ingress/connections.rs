@@ -48,6 +48,8 @@ pub(super) struct Connection {
     state: AtomicU64,
     /// Told to end, to make room.
     evicted: AtomicBool,
+    /// Told to end at once, whatever it is doing.
+    cut: AtomicBool,
     /// Told to end.
     pub(super) end: Notify,
 }
@@ -72,8 +74,12 @@ impl Connection {
         }
     }
 
-    /// Whether it was told to end to make room.
-    pub(super) fn is_evicted(&self) -> bool {
+    /// Whether it is to end at once: the grace period is over, or it was sending a body when room was needed.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }
 
@@ -142,9 +148,9 @@ impl Connections {
         }
         open.number += 1;
         let number = open.number;
-        let (state, evicted) = Default::default();
+        let (state, evicted, cut) = Default::default();
         let connection =
-            Arc::new(Connection { peer, started: Instant::now(), state, evicted, end: Notify::new() });
+            Arc::new(Connection { peer, started: Instant::now(), state, evicted, cut, end: Notify::new() });
         open.all.insert(number, Arc::clone(&connection));
         *open.by_address.entry(peer).or_default() += 1;
         Some(Place { connections: Arc::clone(self), number, connection })
@@ -175,6 +181,16 @@ impl Connections {
                 connection.end.notify_one();
             }
         }
+    }
+
+    /// Ends all connections, whatever they are doing, and tells how many there were.
+    pub(super) fn cut(&self) -> usize {
+        let open = self.lock();
+        for connection in open.all.values() {
+            connection.cut.store(true, Ordering::Release);
+            connection.end.notify_one();
+        }
+        open.all.len()
     }
 
     /// How many are open.
@@ -208,6 +224,8 @@ impl Open {
     fn evict(&mut self, number: u64) {
         if let Some(connection) = self.all.get(&number).cloned() {
             connection.evicted.store(true, Ordering::Release);
+            // Only what was sending then: a request that has just come to an idle connection is answered.
+            connection.cut.store(connection.phase().0 == Phase::Body, Ordering::Release);
             self.evicted += 1;
             self.leave_address(&connection);
             connection.end.notify_one();

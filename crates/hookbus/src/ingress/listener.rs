@@ -159,7 +159,7 @@ impl Listener {
             }
         };
         let _ = timeout_at(deadline, drained).await;
-        Stopped { cut: self.connections.count() }
+        Stopped { cut: self.connections.cut() }
     }
 }
 

@@ -23,11 +23,18 @@ pub(super) struct Watched {
     connection: Arc<Connection>,
     /// What is written instead of hyper's answer, and how much of it is.
     instead: Option<(Vec<u8>, usize)>,
+    /// The client did not take all of the last write.
+    stalled: bool,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, instead: None }
+        Self { stream, connection, instead: None, stalled: false }
+    }
+
+    /// Whether a part of an answer is not written yet.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
@@ -66,11 +73,17 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, instead, .. } = &mut *self;
+        let Self { stream, instead, stalled, .. } = &mut *self;
         if instead.is_none() {
             *instead = explained(bytes).map(|problem| (problem.raw(), 0));
         }
-        let Some((answer, written)) = instead else { return Pin::new(stream).poll_write(cx, bytes) };
+        // Until all of it is written.
+        *stalled = true;
+        let Some((answer, written)) = instead else {
+            let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+            *stalled = count < bytes.len();
+            return Poll::Ready(Ok(count));
+        };
         // hyper hands over the same bytes until they are taken; they are once all of ours are.
         while *written < answer.len() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &answer[*written..]))? {
@@ -79,6 +92,7 @@ impl AsyncWrite for Watched {
             }
         }
         *instead = None;
+        *stalled = false;
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -113,7 +113,7 @@ impl Queue {
             let size = delivery.envelope.event.body().len();
             let fits = batch.len() < limit
                 && (batch.is_empty() || before + bytes + size <= capabilities.batch_bytes());
-            if group.in_flight && !(fits && capabilities.takes_prefix()) {
+            if !fits || (group.in_flight && !capabilities.takes_prefix()) {
                 break;
             }
             // Invariant: there is a first one.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -20,6 +20,8 @@ use crate::append::{LineFile, private_folder};
 
 /// The file of a route that names none.
 const DEFAULT_PATH: &str = "events.ndjson";
+/// Locked while a sink uses its folder.
+const LOCK: &str = ".hookbus.lock";
 /// Files kept open at once; the one used longest ago is closed first.
 const MAX_OPEN: usize = 64;
 
@@ -48,11 +50,29 @@ impl SinkPlugin for File {
         &[AddressKey::required("path").or(DEFAULT_PATH).checked(check_path)];
     type Config = FileConfig;
 
+    fn claims(config: &FileConfig) -> Option<String> {
+        Some(format!("the folder {}", config.dir.display()))
+    }
+
     async fn connect(config: FileConfig, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
         let dir = context.base.join(config.dir);
-        let made = private_folder(&dir).map_err(|error| classify("open", &dir, error));
-        made.map(|()| Box::new(FileSink::new(dir)) as Box<dyn Sink>)
+        let lock =
+            private_folder(&dir).and_then(|()| lock(&dir)).map_err(|error| classify("open", &dir, error))?;
+        Ok(Box::new(FileSink::new(dir, lock)))
     }
+}
+
+/// Takes the folder for this sink, as long as the returned file is open: of two bridges in one folder the second must
+/// not start, instead of refusing every event.
+fn lock(dir: &Path) -> io::Result<fs::File> {
+    let lock = fs::OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(LOCK))?;
+    lock.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => {
+            io::Error::new(io::ErrorKind::ResourceBusy, "the folder is in use by another bridge")
+        }
+        fs::TryLockError::Error(error) => error,
+    })?;
+    Ok(lock)
 }
 
 /// A path below the sink's folder, whatever an event renders into it.
@@ -60,6 +80,9 @@ fn check_path(path: &str) -> Result<(), String> {
     // By its text, not by what it leads to: one file has one address, and so one order.
     if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err("must stay below the sink's `dir`: relative, without empty parts, `.` and `..`".into());
+    }
+    if path == LOCK {
+        return Err("is the name of this sink's lock".into());
     }
     if path.split('/').any(|part| part.len() > 255) {
         return Err("has a part longer than 255 bytes".into());
@@ -72,6 +95,7 @@ struct FileSink {
     dir: PathBuf,
     open: Arc<Mutex<OpenFiles>>,
     writer: Single,
+    _lock: fs::File,
 }
 
 /// Open files with the turn each was last used in.
@@ -91,8 +115,8 @@ struct Lines {
 }
 
 impl FileSink {
-    fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Arc::default(), writer: Single::new() }
+    fn new(dir: PathBuf, lock: fs::File) -> Self {
+        Self { dir, open: Arc::default(), writer: Single::new(), _lock: lock }
     }
 
     /// The lines of a batch, by file.
@@ -140,14 +164,14 @@ impl Sink for FileSink {
         Capabilities::new().max_batch(4096).max_batch_bytes(8 << 20).accepts_prefix()
     }
 
-    async fn publish(&self, batch: &Batch, report: &Report, _: Instant) {
+    async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
         let (open, files) = (Arc::clone(&self.open), self.lines(batch));
         let write = move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
             let write = |lines: Lines| (open.append(&lines.path, &lines.bytes), lines);
             files.into_iter().map(write).collect::<Vec<_>>()
         };
-        let written = match self.writer.run("write", write).await {
+        let written = match self.writer.run("write", deadline, write).await {
             Ok(written) => written,
             Err(not_begun) if not_begun.kind() == ErrorKind::Unavailable => {
                 return report.set_rest(&Outcome::retry(not_begun));
@@ -171,7 +195,7 @@ impl Sink for FileSink {
         }
     }
 
-    async fn probe(&self, target: Probe<'_>, _: Instant) -> Result<(), SinkError> {
+    async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
         let (open, dir) = (Arc::clone(&self.open), self.dir.clone());
         let path = match target {
             Probe::Sink => None,
@@ -183,7 +207,7 @@ impl Sink for FileSink {
             // Opens the file as a publish would, and writes nothing.
             Some(path) => open.lock().unwrap_or_else(PoisonError::into_inner).append(&path, b"").map(|_| ()),
         };
-        self.writer.run("probe", probe).await?.map_err(|error| classify("probe", &shown, error))
+        self.writer.run("probe", deadline, probe).await?.map_err(|error| classify("probe", &shown, error))
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
@@ -213,6 +237,12 @@ fn classify(operation: &'static str, path: &Path, error: io::Error) -> SinkError
 
 #[cfg(test)]
 mod tests {
+    use hookbus_core::{
+        Address, Envelope, Router,
+        route::{Route, Target},
+    };
+    use hookbus_testkit::event;
+
     use super::*;
 
     #[test]
@@ -235,6 +265,48 @@ mod tests {
         ] {
             assert!(check_path(path).is_err(), "{path}");
         }
+    }
+
+    /// Addresses come out of routers only.
+    fn address(path: &str) -> Address {
+        let to = vec![Target { sink: 0, address: vec![(File::ADDRESS[0], path.parse().unwrap())] }];
+        let route = Route { name: "all".into(), sources: vec![], types: vec![], to };
+        let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
+        router.route(&event("fastpix", "{}")).destinations[0].address.clone()
+    }
+
+    async fn sink(dir: &Path) -> Result<Box<dyn Sink>, SinkError> {
+        File::connect(FileConfig { dir: dir.into() }, SinkContext::new("files", "")).await
+    }
+
+    #[tokio::test]
+    async fn one_bad_path_costs_the_others_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bad")).unwrap();
+        let sink = sink(folder.path()).await.unwrap();
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        let envelopes =
+            ["bad", "good"].map(|path| Envelope { event: event("fastpix", "{}"), address: address(path) });
+        let (batch, bad) = (Batch::new(envelopes), address("bad"));
+        for _ in 0..20 {
+            // A probe of the bad one at the same time: they take turns.
+            let report = Report::new(2);
+            let probe = sink.probe(Probe::Address(&bad), deadline);
+            let (probed, ()) = tokio::join!(probe, sink.publish(&batch, &report, deadline));
+            assert_eq!(probed.unwrap_err().kind(), ErrorKind::Unroutable);
+            let Some(Outcome::Retry { error, .. }) = report.get(0) else { panic!("{report:?}") };
+            assert_eq!(error.kind(), ErrorKind::Unroutable);
+            assert!(matches!(report.get(1), Some(Outcome::Delivered { .. })), "{report:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_has_one_sink() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = sink(folder.path()).await.unwrap();
+        assert!(sink(folder.path()).await.unwrap_err().to_string().contains("in use by another bridge"));
+        drop(first);
+        assert!(sink(folder.path()).await.is_ok());
     }
 
     #[tokio::test]

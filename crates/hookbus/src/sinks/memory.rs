@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use hookbus_core::{
     Batch, Capabilities, Envelope, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError,
-    SinkPlugin, sink::AddressKey,
+    SinkPlugin, registry::Invalid, sink::AddressKey,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,6 +36,13 @@ impl SinkPlugin for Memory {
     const TYPE: &'static str = "memory";
     const ADDRESS: &'static [AddressKey] = &[AddressKey::optional("topic")];
     type Config = MemoryConfig;
+
+    fn validate(config: &MemoryConfig) -> Result<(), Invalid> {
+        match config.keep {
+            0 => Err(Invalid { key: "keep", message: "`keep` is at least 1".into() }),
+            _ => Ok(()),
+        }
+    }
 
     async fn connect(config: MemoryConfig, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(MemorySink::new(config.keep)))

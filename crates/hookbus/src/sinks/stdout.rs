@@ -43,7 +43,7 @@ impl Sink for StdoutSink {
         Capabilities::new().accepts_prefix()
     }
 
-    async fn publish(&self, batch: &Batch, report: &Report, _: Instant) {
+    async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
         let mut lines = Vec::with_capacity(batch.body_bytes() + 512 * batch.len());
         for envelope in batch.iter() {
             envelope.event.write_structured(&mut lines);
@@ -52,7 +52,7 @@ impl Sink for StdoutSink {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(&lines).and_then(|()| stdout.flush())
         };
-        report.set_rest(&match self.writer.run("write", write).await {
+        report.set_rest(&match self.writer.run("write", deadline, write).await {
             Ok(Ok(())) => Outcome::delivered(None),
             Ok(Err(error)) => Outcome::maybe_delivered(
                 SinkError::new(ErrorKind::Unavailable, "write", "stdout takes no more").with_source(error),
@@ -62,8 +62,8 @@ impl Sink for StdoutSink {
         });
     }
 
-    async fn probe(&self, _: Probe<'_>, _: Instant) -> Result<(), SinkError> {
-        self.writer.run("probe", || ()).await
+    async fn probe(&self, _: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
+        self.writer.run("probe", deadline, || ()).await
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
