@@ -65,7 +65,7 @@ pub(super) async fn read(
         let whole = whole.get_or_insert_with(|| std::mem::take(&mut first).to_vec());
         let needed = whole.len() + data.len();
         if needed > whole.capacity() {
-            // Step by step, not by doubling, and no further than the announced end: what is reserved is what is held.
+            // Step by step, not by doubling, and no further than the announced end: about what is reserved is held.
             let announced = body.size_hint().upper().and_then(|rest| usize::try_from(rest).ok());
             let end = announced.map_or(limit, |rest| needed.saturating_add(rest).min(limit));
             whole.reserve_exact(needed.saturating_add(STEP).min(end) - whole.len());

@@ -127,6 +127,9 @@ impl Queue {
         }
         if group.is_over() {
             self.groups.remove(&key);
+        } else if !group.in_flight {
+            // None of it was taken: the first was withdrawn just now, and the next one does not fit.
+            self.ready.push_front(Turn::Group(key));
         }
         bytes
     }
@@ -264,5 +267,46 @@ impl Queue {
             Turn::Group(key) => self.groups.get(key)?.waiting.front()?,
         };
         Some((delivery.envelope.address.clone(), delivery.envelope.event.body().len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hookbus_core::{
+        Envelope, Router,
+        route::{Route, Target},
+    };
+    use hookbus_testkit::{TestEvent, event};
+
+    use super::*;
+    use crate::accept::{TestTicket, Ticket};
+
+    fn delivery(body: Vec<u8>, group: u64) -> (Delivery, TestTicket) {
+        let to = vec![Target { sink: 0, address: Vec::new() }];
+        let route = Route { name: "all".into(), sources: Vec::new(), types: Vec::new(), to };
+        let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
+        let address = router.route(&TestEvent::new("fastpix").build()).destinations[0].address.clone();
+        let (ticket, view) = Ticket::for_test(address.clone());
+        (Delivery::new(Envelope { event: event("fastpix", body), address }, Some(group), ticket), view)
+    }
+
+    #[test]
+    fn a_group_whose_next_event_does_not_fit_keeps_its_turn() {
+        let capabilities = Capabilities::new().max_batch_bytes(100);
+        let mut queue = Queue::default();
+        let ((first, withdrawn), (second, waiting)) =
+            (delivery(vec![b'1'; 10], 1), delivery(vec![b'2'; 90], 1));
+        queue.push(first);
+        queue.push(second);
+        // The turn is taken and looked at, and only then is its first event withdrawn.
+        assert!(matches!(queue.ready.pop_front(), Some(Turn::Group(1))));
+        withdrawn.withdraw();
+        let mut batch = vec![delivery(vec![b'0'; 50], 2).0];
+        assert_eq!(queue.take_group(1, &capabilities, 10, 50, &mut batch), 0);
+        assert!(queue.has_ready(), "nobody else would give it a turn");
+        assert_eq!(queue.take(&capabilities, 10).len(), 1);
+        assert_eq!((waiting.now(), queue.len()), ("in flight", 0));
     }
 }
