@@ -9,7 +9,7 @@ mod json;
 mod name;
 pub mod registry;
 pub mod route;
-mod secret;
+pub mod secret;
 pub mod sink;
 pub mod units;
 pub mod verify;
@@ -20,7 +20,7 @@ pub use health::{Health, HealthState};
 pub use name::nearest;
 pub use registry::{SinkContext, SinkPlugin, SinkRegistry};
 pub use route::Router;
-pub use secret::Secret;
+pub use secret::{Secret, SecretRef};
 pub use sink::{Address, Batch, Capabilities, Envelope, Outcome, Position, Probe, Report, Sink, sink_fn};
 pub use verify::{Claim, Refusal, RequestHead, Scheme, Verifier};
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::{
-    Sink, SinkError,
+    ErrorKind, Secret, SecretRef, Sink, SinkError,
     config::{self, Problem, Table},
     nearest,
     sink::AddressKey,
@@ -44,6 +44,13 @@ pub trait SinkPlugin: Send + Sync + 'static {
         None
     }
 
+    /// The credentials it refers to, so that `hookbus check` can say which cannot be had. Pure. The sink itself asks
+    /// [`SinkContext::secret`] each time it connects, so that one that was changed counts from then on.
+    fn credentials(config: &Self::Config) -> Vec<&SecretRef> {
+        let _ = config;
+        Vec::new()
+    }
+
     /// Opens the sink. Called once at start; a destination that cannot be reached is no
     /// reason to fail: the lane finds out and waits for it. An error ends the start.
     fn connect(
@@ -76,6 +83,16 @@ impl SinkContext {
     pub fn new(name: &str, base: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), base: base.into() }
     }
+
+    /// Reads a credential.
+    ///
+    /// # Errors
+    /// A [`SinkError`] of the kind [`ErrorKind::Auth`], which shows nothing of it.
+    pub fn secret(&self, reference: &SecretRef) -> Result<Secret, SinkError> {
+        reference.resolve(&self.base).map_err(|error| {
+            SinkError::new(ErrorKind::Auth, "connect", "a credential cannot be had").with_source(error)
+        })
+    }
 }
 
 /// A future that opens a sink.
@@ -85,6 +102,7 @@ pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Sink>, SinkErro
 pub struct Prepared {
     connect: Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync>,
     claims: Option<String>,
+    credentials: Vec<SecretRef>,
 }
 
 impl Prepared {
@@ -96,6 +114,11 @@ impl Prepared {
     /// What no second sink may use beside this one.
     pub fn claims(&self) -> Option<&str> {
         self.claims.as_deref()
+    }
+
+    /// The credentials it refers to.
+    pub fn credentials(&self) -> &[SecretRef] {
+        &self.credentials
     }
 }
 
@@ -208,9 +231,11 @@ impl SinkRegistry {
                 P::validate(&config)
                     .map_err(|invalid| vec![table.problem_at(invalid.key, invalid.message)])?;
                 let claims = P::claims(&config);
+                let credentials = P::credentials(&config).into_iter().cloned().collect();
                 Ok(Prepared {
                     connect: Box::new(move |context| Box::pin(P::connect(config, context))),
                     claims,
+                    credentials,
                 })
             }),
         })
@@ -232,7 +257,7 @@ impl SinkRegistry {
                 let connect: Box<dyn FnOnce(SinkContext) -> Connecting + Send + Sync> = Box::new(move |_| {
                     Box::pin(async move { Ok(Box::new(crate::sink::SharedSink(sink)) as Box<dyn Sink>) })
                 });
-                Ok(Prepared { connect, claims: None })
+                Ok(Prepared { connect, claims: None, credentials: Vec::new() })
             }),
         })
     }

@@ -148,9 +148,12 @@ impl Bridge {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits until it has ended, and returns its exit code.
+    /// Waits until it has ended and all it logged is here, and returns its exit code.
     pub(crate) async fn exit_code(&mut self) -> i32 {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
+        // Whoever collects the log goes away at its end.
+        let whole = timeout(PATIENCE, async { while self.log.changed().await.is_ok() {} }).await;
+        whole.expect("its log does not end");
         status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
     }
 

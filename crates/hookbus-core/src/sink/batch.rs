@@ -12,6 +12,28 @@ pub struct Envelope {
     pub event: VerifiedEvent,
     /// The address, rendered and checked by the router.
     pub address: Address,
+    group: Option<u64>,
+}
+
+impl Envelope {
+    /// An event for this address that belongs to no group.
+    pub fn new(event: VerifiedEvent, address: Address) -> Self {
+        Self { event, address, group: None }
+    }
+
+    /// The same as part of a group: what stays in order, as a hash. Groups whose hashes are equal only wait for each
+    /// other needlessly.
+    #[must_use]
+    pub fn in_group(mut self, group: u64) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// The group, if it belongs to one: a sink that accepts a prefix takes no later event of a group in a batch after
+    /// an earlier one of it failed.
+    pub fn group(&self) -> Option<u64> {
+        self.group
+    }
 }
 
 /// Events handed to a sink at once, in the order they were accepted. Read it as a slice of [`Envelope`]s.

@@ -208,7 +208,11 @@ impl Acceptor {
             subject.map(|subject| self.hasher.hash_one((&destination.address, event.source(), subject)));
         let lane = &self.lanes[destination.sink];
         let ticket = Ticket::new(acceptance, at);
-        let envelope = Envelope { event: event.clone(), address: destination.address.clone() };
-        lane.submit(Delivery::new(envelope, group, ticket));
+        let envelope = Envelope::new(event.clone(), destination.address.clone());
+        let envelope = match group {
+            Some(group) => envelope.in_group(group),
+            None => envelope,
+        };
+        lane.submit(Delivery::new(envelope, ticket));
     }
 }

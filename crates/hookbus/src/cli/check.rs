@@ -39,6 +39,7 @@ impl Check {
             wrong.extend(
                 config.sources.iter().filter_map(|source| source.resolve(&config.base).err()).flatten(),
             );
+            wrong.extend(config.sinks.iter().flat_map(|sink| sink.missing_credentials(&config.base)));
         }
         if global.json {
             let mut problems = warnings.to_json();

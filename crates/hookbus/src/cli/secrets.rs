@@ -6,10 +6,9 @@ use std::{
 };
 
 use clap::Args;
-use hookbus_core::Secret;
+use hookbus_core::{Secret, SecretRef};
 
 use super::{Failure, failure};
-use crate::config::SecretRef;
 
 #[derive(Args)]
 #[group(multiple = false)]

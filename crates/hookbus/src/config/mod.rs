@@ -2,7 +2,7 @@
 //!
 //! The first pass parses TOML and keeps the place of each key and value; the second reads each table into its type.
 //! Nothing here opens a socket or a file but [`ConfigText::read`]; secrets are resolved apart, by
-//! [`SourceConfig::resolve`].
+//! [`SourceConfig::resolve`] and [`SinkConfig::missing_credentials`].
 
 mod diagnostic;
 mod future;
@@ -10,13 +10,16 @@ mod load;
 mod mask;
 mod route;
 mod schema;
-mod secret;
 mod server;
 mod source;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hookbus_core::{
+    SecretRef,
     registry::Prepared,
     route::Route,
     units::{ByteSize, Duration},
@@ -25,7 +28,6 @@ use hookbus_core::{
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use load::ConfigText;
 pub use schema::schema;
-pub use secret::{SecretError, SecretRef};
 pub use server::{Limits, Server, Timeouts};
 pub use source::{Order, SourceConfig};
 
@@ -57,6 +59,16 @@ pub struct SinkConfig {
     pub publish_timeout: Duration,
     /// What opens it.
     pub prepared: Prepared,
+}
+
+impl SinkConfig {
+    /// Reads the credentials and says which cannot be had, in words that show none of them. Relative files start
+    /// from `base`.
+    pub fn missing_credentials(&self, base: &Path) -> Vec<String> {
+        let resolve = |credential: &SecretRef| credential.resolve(base).err();
+        let missing = self.prepared.credentials().iter().filter_map(resolve);
+        missing.map(|error| format!("sink `{}`: {error}", self.name)).collect()
+    }
 }
 
 /// The store of dead letters.

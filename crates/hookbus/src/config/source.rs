@@ -3,19 +3,17 @@
 use std::{path::Path, sync::Arc};
 
 use hookbus_core::{
-    Scheme, Verifier,
+    Scheme, SecretRef, Verifier,
     config::{self, Problem, Table, quoted},
     nearest,
+    secret::SecretError,
     units::Duration,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{
-    future::{self, Place},
-    secret::{SecretError, SecretRef},
-};
+use super::future::{self, Place};
 
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];

@@ -62,8 +62,6 @@ pub(crate) struct Running {
 /// An event on its way to one address of the lane's sink.
 pub(crate) struct Delivery {
     pub(crate) envelope: Envelope,
-    /// What must stay in order, as a hash; equal hashes of different groups only wait for each other needlessly.
-    pub(crate) group: Option<u64>,
     pub(crate) ticket: Ticket,
     pub(crate) attempts: u32,
     pub(crate) accepted: tokio::time::Instant,
@@ -71,8 +69,8 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(envelope: Envelope, group: Option<u64>, ticket: Ticket) -> Self {
-        Self { envelope, group, ticket, attempts: 0, accepted: tokio::time::Instant::now(), charge: None }
+    pub(crate) fn new(envelope: Envelope, ticket: Ticket) -> Self {
+        Self { envelope, ticket, attempts: 0, accepted: tokio::time::Instant::now(), charge: None }
     }
 }
 

@@ -52,7 +52,9 @@ impl Queue {
     /// Adds a new delivery behind all of its group.
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.len += 1;
-        let Some(key) = delivery.group else { return self.ready.push_back(Turn::Single(delivery)) };
+        let Some(key) = delivery.envelope.group() else {
+            return self.ready.push_back(Turn::Single(delivery));
+        };
         // A group that exists is ready, waiting for its time, set aside or in flight: it comes when it comes.
         let group = self.groups.entry(key).or_insert_with(|| {
             self.ready.push_back(Turn::Group(key));
@@ -145,7 +147,7 @@ impl Queue {
         let mut turns = Vec::new();
         let mut waits = HashMap::new();
         for (delivery, when) in again.into_iter().rev() {
-            match delivery.group {
+            match delivery.envelope.group() {
                 Some(key) => {
                     // The first of a group decides when the group goes on; seen last, because this runs backwards.
                     waits.insert(key, when);
@@ -289,7 +291,7 @@ mod tests {
         let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
         let address = router.route(&TestEvent::new("fastpix").build()).destinations[0].address.clone();
         let (ticket, view) = Ticket::for_test(address.clone());
-        (Delivery::new(Envelope { event: event("fastpix", body), address }, Some(group), ticket), view)
+        (Delivery::new(Envelope::new(event("fastpix", body), address).in_group(group), ticket), view)
     }
 
     #[test]

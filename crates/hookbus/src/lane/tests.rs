@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{
-    Address, Capabilities, ErrorKind, HealthState, Outcome, Router, SinkError,
+    Address, Capabilities, Envelope, ErrorKind, HealthState, Outcome, Router, SinkError,
     route::{Route, Target},
     sink::AddressKey,
 };
@@ -47,8 +47,9 @@ impl Fixture {
     fn submit_to(&self, id: &str, group: Option<u64>, topic: &str) -> TestTicket {
         let (ticket, view) = Ticket::for_test(address(topic));
         let event = TestEvent::new("fastpix").id(id).build();
-        let envelope = hookbus_core::Envelope { event, address: address(topic) };
-        self.lane.submit(Delivery::new(envelope, group, ticket));
+        let envelope = Envelope::new(event, address(topic));
+        let envelope = group.map_or(envelope.clone(), |group| envelope.in_group(group));
+        self.lane.submit(Delivery::new(envelope, ticket));
         view
     }
 

@@ -215,7 +215,7 @@ impl Worker {
     /// Deals with the outcomes of a batch, event by event, in order.
     fn landed(&mut self, deliveries: Vec<Delivery>, report: &Report) {
         let now = Instant::now();
-        let mut groups: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.group).collect();
+        let mut groups: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.envelope.group()).collect();
         groups.dedup();
         let (mut again, mut answered) = (Vec::new(), false);
         for (mut delivery, outcome) in deliveries.into_iter().zip(report.outcomes()) {

@@ -285,8 +285,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("bad")).unwrap();
         let sink = sink(folder.path()).await.unwrap();
         let deadline = Instant::now() + std::time::Duration::from_secs(60);
-        let envelopes =
-            ["bad", "good"].map(|path| Envelope { event: event("fastpix", "{}"), address: address(path) });
+        let envelopes = ["bad", "good"].map(|path| Envelope::new(event("fastpix", "{}"), address(path)));
         let (batch, bad) = (Batch::new(envelopes), address("bad"));
         for _ in 0..20 {
             // A probe of the bad one at the same time: they take turns.

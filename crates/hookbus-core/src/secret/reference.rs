@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hookbus_core::Secret;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
+
+use crate::Secret;
 
 /// The longest secret file that is read; provider secrets have some hundred bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -70,7 +71,7 @@ impl SecretRef {
 }
 
 /// Whether a text is a variable's name as they are usually written, and so no secret.
-pub(super) fn is_variable(name: &str) -> bool {
+fn is_variable(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }

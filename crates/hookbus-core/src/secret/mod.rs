@@ -1,8 +1,12 @@
-//! A secret that does not show itself.
+//! Secrets that do not show themselves, and where they are kept.
+
+mod reference;
 
 use std::fmt;
 
 use zeroize::Zeroizing;
+
+pub use reference::{SecretError, SecretRef};
 
 /// A signing secret as its provider displays it. `Debug` hides it, dropping wipes it.
 #[derive(Clone)]
