@@ -4,9 +4,11 @@
 #![expect(clippy::print_stdout, reason = "the output of a command line tool")]
 
 mod bench;
+mod brokers;
 mod fuzz;
 mod lint;
 mod run;
+mod summary;
 mod test;
 mod tidy;
 mod torture;
@@ -50,6 +52,9 @@ enum Command {
     Tidy,
     /// Check the dependencies for known vulnerabilities. Apart from `lint`, because it needs the network.
     Advisories,
+    /// Start and stop the brokers that tests share.
+    #[command(subcommand)]
+    Brokers(brokers::Brokers),
     /// Measure the bridge against a floor of the same run.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -86,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Deny => lint::deny(&workspace)?,
         Command::Tidy => tidy::tidy(&workspace)?,
         Command::Advisories => lint::advisories(&workspace)?,
+        Command::Brokers(what) => what.run()?,
         Command::Bench(what) => what.run(&workspace)?,
         Command::Fuzz(fuzz) => fuzz.run()?,
         Command::Torture(what) => what.run()?,

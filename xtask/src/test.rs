@@ -1,63 +1,46 @@
-//! Runs every test of the workspace and adds up what they say.
+//! Runs every test of the workspace, with brokers for them, and adds up what they say.
 
 use std::{
-    fmt,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read, Write},
     process::{Command, ExitCode, Stdio},
+    thread,
 };
 
+use hookbus_brokers::{Need, provide};
+
 use crate::{
-    run::{Result, announce, cargo, exists, output, run},
+    brokers::Lent,
+    run::{Result, announce, cargo, run},
+    summary::Summary,
     workspace::Workspace,
 };
 
 /// One selection of packages and features for everything, so that nothing is compiled twice.
 const SELECTION: [&str; 2] = ["--workspace", "--all-features"];
 
-/// What the tests need beside Rust: a program and the Debian packages that bring it.
-const TOOLS: [(&str, &[&str]); 1] = [("cc", &["gcc", "libc6-dev"])];
-
-/// How many tests ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Summary {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
-    }
-}
-
-impl Summary {
-    /// Adds what one line of the output says, if it is the closing line of a test binary or of doc tests.
-    fn add(&mut self, line: &str) {
-        let Some(counts) = line.trim_start().strip_prefix("test result: ") else { return };
-        let counts = counts.split_once(". ").map_or(counts, |(_, counts)| counts);
-        for count in counts.split(';') {
-            let Some((number, what)) = count.trim().split_once(' ') else { continue };
-            let Ok(number) = number.parse::<u64>() else { continue };
-            match what {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
-                _ => {}
-            }
-        }
-    }
-}
+/// What builds and tests need beside Rust and the brokers.
+const NEEDS: [Need; 5] = [
+    Need { program: "cc", arguments: &["--version"], packages: &["gcc", "libc6-dev"] },
+    // librdkafka is built from source.
+    Need { program: "c++", arguments: &["--version"], packages: &["g++"] },
+    Need { program: "make", arguments: &["--version"], packages: &["make"] },
+    Need {
+        program: "pkg-config",
+        arguments: &["--exists", "zlib", "openssl"],
+        packages: &["pkg-config", "zlib1g-dev", "libssl-dev"],
+    },
+    // Examples of consumers are run too. The system's own Python: that is the one Debian's packages are for.
+    Need {
+        program: "/usr/bin/python3",
+        arguments: &["-c", "import pika, redis"],
+        packages: &["python3", "python3-pika", "python3-redis"],
+    },
+];
 
 /// Builds and tests; the last line of stdout is the sum, whatever happened.
 pub(crate) fn test(_: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let mut summary = Summary::default();
-    let outcome = build_and_test(arguments, &mut summary);
-    let outcome = outcome.and_then(|()| match summary {
-        Summary { failed: 0, passed: 1.., .. } => Ok(()),
-        Summary { failed: 0, .. } => Err("no test ran".into()),
-        _ => Err("tests failed".into()),
-    });
+    let outcome = build_and_test(arguments, &mut summary).and_then(|()| summary.verdict());
     if let Err(error) = &outcome {
         eprintln!("error: {error}");
     }
@@ -66,42 +49,54 @@ pub(crate) fn test(_: &Workspace, arguments: &[String]) -> Result<ExitCode> {
 }
 
 fn build_and_test(arguments: &[String], summary: &mut Summary) -> Result {
-    for (program, packages) in TOOLS {
-        install(program, packages)?;
-    }
+    provide(&NEEDS).map_err(|error| error.to_string())?;
+    // They need time to start, and the build does too.
+    let brokers = thread::spawn(Lent::all);
     // The end-to-end tests start the binaries. Built together with the test targets, because features that
     // dev-dependencies ask for count only then: apart, what both need would be compiled once for each.
-    run(cargo(["build", "--bins", "--tests"]).args(SELECTION))?;
+    let built = run(cargo(["build", "--bins", "--tests"]).args(SELECTION));
+    let brokers = brokers.join().unwrap_or_else(|_| Err("the thread that starts brokers panicked".into()));
+    built?;
+    // Without brokers the other tests are still worth running; those that need one skip, or fail under `CI`.
+    let brokers = brokers.unwrap_or_else(|error| {
+        eprintln!("no brokers: {error}");
+        Vec::new()
+    });
     let mut command = cargo(["test", "--no-fail-fast"]);
-    command.args(SELECTION).args(arguments).stdout(Stdio::piped());
-    let line = announce(&command);
-    let mut child = command.spawn().map_err(|error| format!("cannot run `{line}`: {error}"))?;
-    if let Some(stdout) = child.stdout.take() {
-        let mut ours = std::io::stdout().lock();
-        for bytes in BufReader::new(stdout).split(b'\n') {
-            let bytes = bytes.map_err(|error| format!("cannot read the output of `{line}`: {error}"))?;
-            summary.add(&String::from_utf8_lossy(&bytes));
-            let written =
-                ours.write_all(&bytes).and_then(|()| ours.write_all(b"\n")).and_then(|()| ours.flush());
-            written.map_err(|error| format!("cannot write to stdout: {error}"))?;
-        }
-    }
+    command.args(SELECTION).args(arguments).envs(brokers.iter().flat_map(Lent::variables));
+    run_tests(&mut command, summary)
+}
+
+/// Runs the tests, shows what they say, and adds it up.
+fn run_tests(command: &mut Command, summary: &mut Summary) -> Result {
+    let line = announce(command);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("cannot run `{line}`: {error}"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Two sums, as two threads cannot add to one.
+    let mut skipped = Vec::new();
+    let copied = thread::scope(|scope| {
+        let errors = scope.spawn(|| copy(stderr, io::stderr(), |line| skipped.push(line.to_owned())));
+        let copied = copy(stdout, io::stdout(), |line| summary.add(line));
+        copied.and(errors.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
+    });
+    skipped.iter().for_each(|line| summary.add_skipped(line));
+    copied.map_err(|error| format!("cannot pass on the output of `{line}`: {error}"))?;
     let status = child.wait().map_err(|error| format!("cannot wait for `{line}`: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{line}` failed: {status}")) }
 }
 
-/// Makes sure that a program is there; on Debian, as root, by installing it.
-fn install(program: &str, packages: &[&str]) -> Result {
-    if exists(program, "--version") {
-        return Ok(());
+/// Copies line by line, as it comes, and looks at each.
+fn copy(from: Option<impl Read>, mut to: impl Write, mut look: impl FnMut(&str)) -> io::Result<()> {
+    let lines = from.into_iter().flat_map(|from| BufReader::new(from).split(b'\n'));
+    for bytes in lines {
+        let mut bytes = bytes?;
+        look(&String::from_utf8_lossy(&bytes));
+        bytes.push(b'\n');
+        to.write_all(&bytes)?;
+        to.flush()?;
     }
-    let packages_text = packages.join(" ");
-    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if !root || !exists("apt-get", "--version") {
-        return Err(format!("`{program}` is missing; on Debian: apt-get install {packages_text}"));
-    }
-    run(Command::new("apt-get").arg("update"))?;
-    run(Command::new("apt-get").args(["install", "-y", "--no-install-recommends"]).args(packages))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,18 +104,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_lines_are_added_and_others_are_not() {
-        let mut summary = Summary::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s",
-            "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
-            "test result_is_kept ... ok",
-            "the line `test result: ok. 5 passed` within a text",
-        ] {
-            summary.add(line);
-        }
-        assert_eq!(summary, Summary { passed: 14, failed: 3, skipped: 1 });
-        assert_eq!(summary.to_string(), "14 passed, 3 failed, 1 skipped");
+    fn output_is_passed_on_as_it_is_and_looked_at_line_by_line() {
+        let (mut copied, mut lines) = (Vec::new(), Vec::new());
+        copy(Some(&b"a\n\xff\n"[..]), &mut copied, |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(copied, b"a\n\xff\n");
+        assert_eq!(lines, ["a", "\u{fffd}"]);
     }
 }

@@ -292,6 +292,11 @@ impl SinkRegistry {
         self.types.values()
     }
 
+    /// The types that exist but are not compiled in, each with the feature that adds it, sorted by name.
+    pub fn absent(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.absent.iter().map(|(name, feature)| (*name, *feature))
+    }
+
     fn insert(&mut self, sink_type: SinkType) -> Result<(), RegistryError> {
         match self.types.entry(sink_type.name) {
             std::collections::btree_map::Entry::Occupied(_) => Err(RegistryError::Duplicate(sink_type.name)),

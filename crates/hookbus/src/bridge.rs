@@ -2,7 +2,10 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hookbus_core::{Health, Router, SinkContext, SinkError, route::Unaddressable};
+use hookbus_core::{
+    Address, Health, Router, SinkContext, SinkError,
+    route::{Target, Unaddressable},
+};
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 
@@ -81,8 +84,16 @@ impl Bridge {
         }
         let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
-        for sink in sinks {
-            match open(sink, &base).await {
+        for (at, sink) in sinks.into_iter().enumerate() {
+            let mut places: Vec<_> = routes
+                .iter()
+                .flat_map(|route| &route.to)
+                .filter(|target| target.sink == at)
+                .filter_map(Target::fixed_place)
+                .collect();
+            places.sort();
+            places.dedup();
+            match open(sink, &base, places).await {
                 Ok((lane, run)) => {
                     lanes.push(lane);
                     running.push(run);
@@ -141,7 +152,11 @@ impl fmt::Debug for Bridge {
     }
 }
 
-async fn open(sink: SinkConfig, base: &std::path::Path) -> Result<(Lane, Running), SinkError> {
+async fn open(
+    sink: SinkConfig,
+    base: &std::path::Path,
+    places: Vec<Address>,
+) -> Result<(Lane, Running), SinkError> {
     let SinkConfig { name, publish_timeout, prepared, .. } = sink;
     let connecting = prepared.connect(SinkContext::new(&name, base));
     let late =
@@ -149,7 +164,7 @@ async fn open(sink: SinkConfig, base: &std::path::Path) -> Result<(Lane, Running
     let opened = tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(late()));
     let opened = opened.map_err(|error| error.at_sink(&name))?;
     let publish_timeout = publish_timeout.get();
-    let config = LaneConfig { max_events: LANE_EVENTS, max_bytes: LANE_BYTES, publish_timeout };
+    let config = LaneConfig { max_events: LANE_EVENTS, max_bytes: LANE_BYTES, publish_timeout, places };
     Ok(Lane::start(name, Arc::from(opened), config))
 }
 

@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use async_trait::async_trait;
 use hookbus::core::{
@@ -10,11 +14,14 @@ use hookbus::core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
     net::TcpStream,
     sync::Mutex,
     time::timeout_at,
 };
+
+/// An answer is a word or two; whatever is longer comes from something that is no collector.
+const MAX_ANSWER: u64 = 64;
 
 /// The plugin of type `collector`.
 #[derive(Debug)]
@@ -36,7 +43,8 @@ impl SinkPlugin for Collector {
 
     // Nothing is opened here: a collector that is down is no reason not to start. The lane will notice and probe.
     async fn connect(config: CollectorConfig, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(CollectorSink { address: config.address, connection: Mutex::new(None) }))
+        let connection = Mutex::new(None);
+        Ok(Box::new(CollectorSink { address: config.address, connection, closed: AtomicBool::new(false) }))
     }
 }
 
@@ -44,18 +52,25 @@ impl SinkPlugin for Collector {
 struct CollectorSink {
     address: SocketAddr,
     /// Kept between batches; given up after any error, because what is still on its way would confuse the next.
-    connection: Mutex<Option<BufStream<TcpStream>>>,
+    connection: Mutex<Option<Connection>>,
+    closed: AtomicBool,
 }
 
+type Connection = BufStream<TcpStream>;
+
 impl CollectorSink {
-    async fn connected(&self) -> Result<BufStream<TcpStream>, SinkError> {
+    /// The connection kept or a new one, for the caller alone: if a publish is dropped, its connection goes with it.
+    async fn connected(&self) -> Result<Connection, SinkError> {
+        if self.closed.load(Relaxed) {
+            return Err(SinkError::new(ErrorKind::Closed, "connect", "the sink was closed"));
+        }
         let kept = self.connection.lock().await.take();
         match kept {
             Some(connection) => Ok(connection),
-            None => TcpStream::connect(self.address)
-                .await
-                .map(BufStream::new)
-                .map_err(|error| unavailable("connect", error)),
+            None => {
+                let connected = TcpStream::connect(self.address).await;
+                connected.map(BufStream::new).map_err(|error| classify("connect", error))
+            }
         }
     }
 
@@ -69,17 +84,30 @@ impl CollectorSink {
         for envelope in batch.iter() {
             envelope.event.write_structured(&mut lines);
         }
-        connection.write_all(&lines).await.map_err(|error| unavailable("write", error))?;
-        connection.flush().await.map_err(|error| unavailable("write", error))?;
+        send(&mut connection, &lines).await?;
         for at in 0..batch.len() {
-            let mut answer = String::new();
-            connection.read_line(&mut answer).await.map_err(|error| unavailable("read", error))?;
-            match answer.trim_end() {
-                "ok" => report.set(at, Outcome::delivered(None)),
-                "too large" => report.set(at, Outcome::rejected(refused(ErrorKind::TooLarge, "too large"))),
-                "" => return Err(refused(ErrorKind::Unavailable, "the collector closed the connection")),
-                _ => report.set(at, Outcome::retry(refused(ErrorKind::Unexpected, "an answer nobody knows"))),
-            }
+            let outcome = match answer(&mut connection).await?.as_str() {
+                "ok" => Outcome::delivered(None),
+                "too large" => Outcome::rejected(SinkError::new(
+                    ErrorKind::TooLarge,
+                    "publish",
+                    "the collector refuses it",
+                )),
+                // Not known to be refused is maybe delivered.
+                _ => Outcome::maybe_delivered(unknown("publish")),
+            };
+            report.set(at, outcome);
+        }
+        *self.connection.lock().await = Some(connection);
+        Ok(())
+    }
+
+    /// Sends an empty line, which is no event, and waits for its answer: a probe goes the way a publish does.
+    async fn ping(&self) -> Result<(), SinkError> {
+        let mut connection = self.connected().await?;
+        send(&mut connection, b"\n").await?;
+        if answer(&mut connection).await? != "ok" {
+            return Err(unknown("probe"));
         }
         *self.connection.lock().await = Some(connection);
         Ok(())
@@ -95,33 +123,49 @@ impl Sink for CollectorSink {
     }
 
     async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
-        let late = || Err(refused(ErrorKind::Timeout, "no answer before the deadline"));
-        if let Err(error) =
-            timeout_at(deadline, self.exchange(batch, report)).await.unwrap_or_else(|_| late())
-        {
+        let exchanged = timeout_at(deadline, self.exchange(batch, report)).await;
+        if let Err(error) = exchanged.unwrap_or_else(|_| late("publish")) {
             // Sent, but not answered: the collector may have them.
             report.set_rest(&Outcome::maybe_delivered(error));
         }
     }
 
     async fn probe(&self, _: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
-        let connection = timeout_at(deadline, self.connected()).await;
-        let connection =
-            connection.unwrap_or_else(|_| Err(refused(ErrorKind::Timeout, "no connection in time")))?;
-        *self.connection.lock().await = Some(connection);
-        Ok(())
+        timeout_at(deadline, self.ping()).await.unwrap_or_else(|_| late("probe"))
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
+        self.closed.store(true, Relaxed);
         self.connection.lock().await.take();
         Ok(())
     }
 }
 
-fn unavailable(operation: &'static str, error: io::Error) -> SinkError {
+async fn send(connection: &mut Connection, lines: &[u8]) -> Result<(), SinkError> {
+    connection.write_all(lines).await.map_err(|error| classify("write", error))?;
+    connection.flush().await.map_err(|error| classify("write", error))
+}
+
+/// One line, without its end. Where the end is missing, it may be the beginning of another answer.
+async fn answer(connection: &mut Connection) -> Result<String, SinkError> {
+    let mut answer = String::new();
+    let read = connection.take(MAX_ANSWER).read_line(&mut answer).await;
+    read.map_err(|error| classify("read", error))?;
+    let whole = answer.strip_suffix('\n').map(str::to_owned);
+    whole.ok_or_else(|| {
+        SinkError::new(ErrorKind::Unavailable, "read", "the collector broke off within an answer")
+    })
+}
+
+/// What an error of the connection means: all of them concern the whole sink, and pass.
+fn classify(operation: &'static str, error: io::Error) -> SinkError {
     SinkError::new(ErrorKind::Unavailable, operation, "the collector cannot be reached").with_source(error)
 }
 
-fn refused(kind: ErrorKind, message: &'static str) -> SinkError {
-    SinkError::new(kind, "publish", message)
+fn unknown(operation: &'static str) -> SinkError {
+    SinkError::new(ErrorKind::Unexpected, operation, "an answer nobody knows")
+}
+
+fn late(operation: &'static str) -> Result<(), SinkError> {
+    Err(SinkError::new(ErrorKind::Timeout, operation, "no answer before the deadline"))
 }

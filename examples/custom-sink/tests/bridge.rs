@@ -2,43 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod collector;
+
 use std::{
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
+use collector::FakeCollector;
 use custom_sink::Collector;
 use hookbus::{
     ConfigText, Hookbus,
     core::{Scheme, Secret, verify::ToSign},
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    task::JoinHandle,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
 
 const SECRET: &str = "a text that only the two ends know";
-
-/// Answers `ok` to every line and passes it on.
-async fn collector(address: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>, JoinHandle<()>) {
-    let listener = TcpListener::bind(address).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (pass_on, lines) = mpsc::channel(100);
-    let task = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let mut line = String::new();
-            while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
-                pass_on.send(std::mem::take(&mut line)).await.unwrap();
-                stream.get_mut().write_all(b"ok\n").await.unwrap();
-            }
-        }
-    });
-    (address, lines, task)
-}
 
 /// Posts a signed Fastgen event and returns the status.
 async fn post(bridge: SocketAddr, id: &str) -> u16 {
@@ -70,7 +52,8 @@ async fn post(bridge: SocketAddr, id: &str) -> u16 {
 
 #[tokio::test]
 async fn events_reach_the_collector_and_wait_for_it_to_come_back() {
-    let (address, mut lines, task) = collector("127.0.0.1:0".parse().unwrap()).await;
+    let collector = FakeCollector::start().await;
+    let address = collector.address;
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, SECRET).unwrap();
@@ -89,19 +72,18 @@ async fn events_reach_the_collector_and_wait_for_it_to_come_back() {
     }));
 
     assert_eq!(post(at, "e1").await, 200);
-    assert!(lines.recv().await.unwrap().contains(r#""id":"e1""#));
+    assert!(collector.lines().last().unwrap().contains(r#""id":"e1""#));
 
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
+    collector.stop().await;
     assert_eq!(post(at, "e2").await, 503, "nobody confirmed it");
 
-    let (_, mut lines, _task) = collector(address).await;
+    collector.start_again().await;
     let delivered = async {
         // Like a provider: again and again until it is taken.
         while post(at, "e2").await != 200 {}
     };
     tokio::time::timeout(Duration::from_secs(60), delivered).await.unwrap();
-    assert!(lines.recv().await.unwrap().contains(r#""id":"e2""#));
+    assert!(collector.lines().last().unwrap().contains(r#""id":"e2""#));
 
     stop.send(()).unwrap();
     assert_eq!(serving.await.unwrap().connections_cut, 0);

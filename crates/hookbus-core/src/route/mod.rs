@@ -106,6 +106,19 @@ enum CompiledTarget {
     },
 }
 
+impl Target {
+    /// The place that every event of it goes to, where no placeholder is in the way and its sink type's rules allow
+    /// it.
+    pub fn fixed_place(&self) -> Option<Address> {
+        let places = self.address.iter().filter(|(key, _)| !key.decides_order());
+        let part = |(key, template): &'_ (AddressKey, Template)| {
+            (template.is_fixed() && key.check(template.text()).is_ok()).then(|| template.text().into())
+        };
+        let parts = places.map(|target| Some((&target.0, part(target)?))).collect::<Option<Vec<_>>>()?;
+        Some(Address::new(parts))
+    }
+}
+
 impl Router {
     /// Compiles the routes for these sources.
     ///
@@ -188,7 +201,7 @@ impl Compiled {
                     why,
                 };
                 key.check(value).map_err(refused)?;
-                parts.push((key.name(), value.into()));
+                parts.push((key, value.into()));
             }
             to.push(CompiledTarget::Fixed(Destination { sink: target.sink, address: Address::new(parts) }));
         }
@@ -206,7 +219,7 @@ fn render(
         match template.render(event, &mut body) {
             Ok(value) => {
                 key.check(&value).map_err(|why| (key.name(), why))?;
-                parts.push((key.name(), value.into()));
+                parts.push((key, value.into()));
             }
             Err(_) if !key.is_required() => {}
             Err(missing) => {

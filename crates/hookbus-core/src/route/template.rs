@@ -102,6 +102,11 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
+    /// Whether it may render differently for events of one source and subject.
+    pub fn differs_within_group(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Type | Part::Id | Part::Body(..)))
+    }
+
     pub(super) fn compile(&self, pointers: &mut PointerSet) -> Compiled {
         let compile = |part: &Part<Pointer>| match part {
             Part::Literal(text) => Part::Literal(text.clone()),

@@ -2,23 +2,41 @@
 
 use std::{fmt, sync::Arc};
 
-/// A rendered and checked address: the keys of its sink's type with their values, in the order the type lists them.
+/// A rendered and checked address: the keys of its sink's type with their values. Those that only decide the order
+/// among events come last.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address(Arc<[(&'static str, Box<str>)]>);
+pub struct Address {
+    parts: Arc<[(&'static str, Box<str>)]>,
+    /// How many of them say where it is.
+    place: usize,
+}
 
 impl Address {
-    pub(crate) fn new(parts: Vec<(&'static str, Box<str>)>) -> Self {
-        Self(parts.into())
+    /// An address of these keys and values. The order of keys of one kind stays.
+    pub(crate) fn new(mut parts: Vec<(&AddressKey, Box<str>)>) -> Self {
+        parts.sort_by_key(|(key, _)| key.decides_order());
+        let place = parts.iter().filter(|(key, _)| !key.decides_order()).count();
+        Self { parts: parts.into_iter().map(|(key, value)| (key.name(), value)).collect(), place }
+    }
+
+    /// Where it is, without the keys that only decide the order among its events: what is there or missing, allowed
+    /// or forbidden.
+    #[must_use]
+    pub fn place(&self) -> Self {
+        if self.place == self.parts.len() {
+            return self.clone();
+        }
+        Self { parts: self.parts[..self.place].into(), place: self.place }
     }
 
     /// The value of a key such as `topic`; nothing where an optional key had no value.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| &**value)
+        self.parts.iter().find(|(name, _)| *name == key).map(|(_, value)| &**value)
     }
 
     /// All keys with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, &**value))
+        self.parts.iter().map(|(name, value)| (*name, &**value))
     }
 }
 
@@ -45,17 +63,18 @@ pub struct AddressKey {
     default: Option<&'static str>,
     required: bool,
     check: fn(&str) -> Result<(), String>,
+    ordering: bool,
 }
 
 impl AddressKey {
     /// A key that every route to such a sink must give.
     pub const fn required(name: &'static str) -> Self {
-        Self { name, default: None, required: true, check: plain }
+        Self { name, default: None, required: true, check: plain, ordering: false }
     }
 
     /// A key that a route may leave out; it is left out of the address too where its template has no value.
     pub const fn optional(name: &'static str) -> Self {
-        Self { name, default: None, required: false, check: plain }
+        Self { name, default: None, required: false, check: plain, ordering: false }
     }
 
     /// The template used where a route leaves the key out.
@@ -70,6 +89,19 @@ impl AddressKey {
     pub const fn checked(mut self, check: fn(&str) -> Result<(), String>) -> Self {
         self.check = check;
         self
+    }
+
+    /// The destination keeps order only among events that have the same value here; it does not say where they go. A
+    /// template that differs within a group, because it uses more than the source and the subject, gets a warning.
+    #[must_use]
+    pub const fn ordering(mut self) -> Self {
+        self.ordering = true;
+        self
+    }
+
+    /// Whether the destination keeps order only among events that have the same value here.
+    pub const fn decides_order(&self) -> bool {
+        self.ordering
     }
 
     /// The key's name in a route.

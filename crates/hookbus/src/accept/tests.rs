@@ -34,9 +34,14 @@ fn acceptor(
     let router =
         Router::new([Arc::from("fastpix")], &[Route { name: "all".into(), sources: vec![], types, to }])
             .unwrap();
-    let config = LaneConfig { max_events: 100, max_bytes: 4 << 20, publish_timeout: Duration::from_secs(5) };
+    let config = LaneConfig {
+        max_events: 100,
+        max_bytes: 4 << 20,
+        publish_timeout: Duration::from_secs(5),
+        places: Vec::new(),
+    };
     let lane = |(at, sink): (usize, &&ScriptedSink)| {
-        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config)
+        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone())
     };
     let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
     let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };

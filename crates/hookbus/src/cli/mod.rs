@@ -9,6 +9,7 @@ mod samples;
 mod secrets;
 mod send;
 mod serve;
+mod sinks;
 mod verify;
 
 use std::{
@@ -83,6 +84,8 @@ enum Command {
     Verify(verify::Verify),
     /// Run a bridge for a moment: two genuine events and a forged one
     Demo,
+    /// List the types of sink, with the keys of their addresses
+    Sinks,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print a completion script
@@ -113,6 +116,7 @@ pub(crate) fn run(registry: &SinkRegistry, args: impl IntoIterator<Item = OsStri
         Command::Send(send) => send.run(global, registry),
         Command::Verify(verify) => verify.run(global, registry),
         Command::Demo => demo::run(global),
+        Command::Sinks => sinks::run(global, registry),
         Command::Schema => print(&format!("{:#}", config::schema(registry))).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -38,7 +38,7 @@ fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
         ],
         Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],
         Place::Target => &[
-            ("format", "leave it out; the embedded sinks write structured CloudEvents"),
+            ("format", "leave it out; each type of sink has its own, see the page about it"),
             ("redact", "leave it out; bodies are forwarded as they came"),
         ],
     }

@@ -253,7 +253,8 @@ impl<'r> Reading<'r> {
                 DeValue::Table(entries) => route::read(Table::new(table.span(), entries.clone()), &names),
                 _ => Err(vec![Problem::new(table.span(), "a route is a table")]),
             };
-            let Some(placed) = self.collect(read) else { continue };
+            let Some(mut placed) = self.collect(read) else { continue };
+            self.warnings.append(&mut placed.warnings);
             if routes.iter().any(|other| other.route.name == placed.route.name) {
                 let message = format!("there are two routes named `{}`", placed.route.name);
                 self.problems.push(Problem::new(placed.name.clone(), message));

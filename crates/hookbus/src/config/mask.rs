@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 /// Places whose texts are shown, as paths of keys; `*` is any name, and the elements of a list stand at its place.
-const SHOWN: [&str; 44] = [
+const SHOWN: &[&str] = &[
     "server.listen",
     "server.limits.*",
     "server.timeouts.*",
@@ -44,6 +44,23 @@ const SHOWN: [&str; 44] = [
     "sinks.*.type",
     "sinks.*.dir",
     "sinks.*.publish-timeout",
+    "sinks.*.brokers",
+    "sinks.*.url",
+    "sinks.*.username",
+    "sinks.*.password.env",
+    "sinks.*.password.file",
+    "sinks.*.tls.ca",
+    "sinks.*.tls.cert",
+    "sinks.*.tls.key.env",
+    "sinks.*.tls.key.file",
+    "sinks.*.sasl.mechanism",
+    "sinks.*.sasl.username",
+    "sinks.*.sasl.password.env",
+    "sinks.*.sasl.password.file",
+    "sinks.*.compression",
+    "sinks.*.confirm",
+    "sinks.*.max-age",
+    "sinks.*.max-message-size",
     "routes.name",
     "routes.sources",
     "routes.types",
@@ -52,6 +69,7 @@ const SHOWN: [&str; 44] = [
     "routes.to.topic",
     "routes.to.key",
     "routes.to.exchange",
+    "routes.to.routing-key",
     "routes.to.stream",
 ];
 
@@ -114,7 +132,8 @@ impl Walk {
             }
             DeValue::String(text) => {
                 self.texts.push(span.clone());
-                if !is_shown(path) || looks_secret(text) {
+                // A URL may hold a password, in front of an `@`.
+                if !is_shown(path) || looks_secret(text) || text.contains('@') {
                     self.masked.push(span);
                 }
             }

@@ -42,13 +42,15 @@ pub(super) struct RouteTable {
 pub(super) struct Placed {
     pub(super) route: Route,
     pub(super) name: Range<usize>,
+    /// What deserves a warning.
+    pub(super) warnings: Vec<Problem>,
 }
 
 pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Vec<Problem>> {
     let mut problems = Vec::new();
     future::refuse(Place::Route, &mut table, &mut problems);
     let to = table.take("to");
-    let mut targets = Vec::new();
+    let (mut targets, mut warnings) = (Vec::new(), Vec::new());
     match to {
         None => {
             problems
@@ -59,7 +61,7 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
                 for element in elements.iter() {
                     match element.get_ref() {
                         DeValue::Table(entries) => {
-                            match target(Table::new(element.span(), entries.clone()), names) {
+                            match target(Table::new(element.span(), entries.clone()), names, &mut warnings) {
                                 Ok(found) => targets.push(found),
                                 Err(more) => problems.extend(more),
                             }
@@ -111,10 +113,15 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
         return Err(problems);
     }
     let name = read.name.span();
-    Ok(Placed { route: Route { name: read.name.into_inner().into(), sources, types, to: targets }, name })
+    let route = Route { name: read.name.into_inner().into(), sources, types, to: targets };
+    Ok(Placed { route, name, warnings })
 }
 
-fn target(mut table: Table<'_>, names: &Names<'_>) -> Result<Target, Vec<Problem>> {
+fn target(
+    mut table: Table<'_>,
+    names: &Names<'_>,
+    warnings: &mut Vec<Problem>,
+) -> Result<Target, Vec<Problem>> {
     let mut problems = Vec::new();
     future::refuse(Place::Target, &mut table, &mut problems);
     let Some((_, sink)) = table.take("sink") else {
@@ -135,7 +142,17 @@ fn target(mut table: Table<'_>, names: &Names<'_>) -> Result<Target, Vec<Problem
     for key in sink_type.address() {
         let template = match table.take(key.name()) {
             Some((_, value)) => match template(key, &value) {
-                Ok(template) => Some(template),
+                Ok(template) => {
+                    if key.decides_order() && template.differs_within_group() {
+                        let message = format!(
+                            "events of one subject may get different {}s, and lose their order",
+                            key.name()
+                        );
+                        let help = "use {subject} and {source} only, or accept that";
+                        warnings.push(Problem::new(value.span(), message).help(help));
+                    }
+                    Some(template)
+                }
                 Err(problem) => {
                     problems.push(problem);
                     continue;

@@ -4,6 +4,7 @@
 //! budget of events and bytes until they are resolved. Every delivery carries a [`Ticket`], by which the lane tells
 //! the waiting request what became of it, and by which a request that waits no longer withdraws what is not sent.
 
+mod aside;
 mod backoff;
 mod budget;
 mod giving_up;
@@ -16,7 +17,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use hookbus_core::{Envelope, ErrorKind, Health, HealthState, Sink, SinkError};
+use hookbus_core::{Address, Envelope, ErrorKind, Health, HealthState, Sink, SinkError};
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -33,7 +34,7 @@ use worker::Worker;
 const READ_BUFFER: usize = 8 << 10;
 
 /// How a lane works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LaneConfig {
     /// Events it holds at most.
     pub(crate) max_events: usize,
@@ -41,6 +42,8 @@ pub(crate) struct LaneConfig {
     pub(crate) max_bytes: usize,
     /// How long one publish may take.
     pub(crate) publish_timeout: Duration,
+    /// The places that routes always name, to be looked at when it starts.
+    pub(crate) places: Vec<Address>,
 }
 
 /// The way into a lane.

@@ -17,7 +17,7 @@ pub(super) struct Queue {
     ready: VecDeque<Turn>,
     groups: HashMap<u64, Group>,
     later: BTreeMap<(Instant, u64), Turn>,
-    aside: HashMap<Address, Vec<Turn>>,
+    aside: HashMap<Address, Held>,
     turns: u64,
     len: usize,
 }
@@ -28,6 +28,14 @@ enum Turn {
     Single(Delivery),
     /// The first delivery of a group.
     Group(u64),
+}
+
+/// What goes to an address that is set aside.
+#[derive(Default)]
+struct Held {
+    turns: Vec<Turn>,
+    /// One of them may go all the same.
+    pass: bool,
 }
 
 #[derive(Default)]
@@ -78,14 +86,18 @@ impl Queue {
                 None => continue,
             };
             let Some((address, size)) = self.first(&turn) else { continue };
-            if let Some(held) = self.aside.get_mut(&address) {
-                held.push(turn);
+            let aside = (!self.aside.is_empty()).then(|| address.place());
+            let held = aside.as_ref().and_then(|place| self.aside.get_mut(place));
+            let passes = held.as_ref().is_some_and(|held| held.pass);
+            if let Some(held) = held.filter(|held| !held.pass) {
+                held.turns.push(turn);
                 continue;
             }
             if !batch.is_empty() && bytes + size > capabilities.batch_bytes() {
                 self.ready.push_front(turn);
                 break;
             }
+            let before = batch.len();
             match turn {
                 Turn::Single(delivery) => {
                     self.len -= 1;
@@ -95,6 +107,10 @@ impl Queue {
                     }
                 }
                 Turn::Group(key) => bytes += self.take_group(key, capabilities, limit, bytes, &mut batch),
+            }
+            if let Some(held) = aside.and_then(|place| self.aside.get_mut(&place)).filter(|_| passes) {
+                // Not used up by what was withdrawn on the way.
+                held.pass = batch.len() == before;
             }
         }
         batch
@@ -176,21 +192,29 @@ impl Queue {
         }
     }
 
-    /// Holds back what goes to this address.
-    pub(super) fn set_aside(&mut self, address: Address) {
-        self.aside.entry(address).or_default();
+    /// Holds back what goes to this place.
+    pub(super) fn set_aside(&mut self, place: Address) {
+        self.aside.entry(place).or_default().pass = false;
     }
 
-    /// Lets what goes to this address go again.
-    pub(super) fn restore(&mut self, address: &Address) {
-        for turn in self.aside.remove(address).unwrap_or_default().into_iter().rev() {
-            self.ready.push_front(turn);
-        }
+    /// Lets one event go to a place that is set aside, now or when there is one.
+    pub(super) fn let_one_pass(&mut self, place: &Address) {
+        let Some(held) = self.aside.get_mut(place) else { return };
+        held.pass = true;
+        // All of them, because the first may be withdrawn; those behind the one that goes are held again.
+        let turns = std::mem::take(&mut held.turns);
+        turns.into_iter().rev().for_each(|turn| self.ready.push_front(turn));
     }
 
-    /// Whether anything waits for this address.
-    pub(super) fn waits_for(&self, address: &Address) -> bool {
-        self.aside.get(address).is_some_and(|held| !held.is_empty())
+    /// Lets what goes to this place go again.
+    pub(super) fn restore(&mut self, place: &Address) {
+        let turns = self.aside.remove(place).unwrap_or_default().turns;
+        turns.into_iter().rev().for_each(|turn| self.ready.push_front(turn));
+    }
+
+    /// Whether anything waits for this place.
+    pub(super) fn waits_for(&self, place: &Address) -> bool {
+        self.aside.get(place).is_some_and(|held| !held.turns.is_empty())
     }
 
     /// Makes ready what has waited long enough.
@@ -222,9 +246,10 @@ impl Queue {
         };
         ready.retain(keep);
         later.retain(|_, turn| keep(turn));
-        aside.values_mut().for_each(|held| held.retain(keep));
+        aside.values_mut().for_each(|held| held.turns.retain(keep));
         groups.retain(|_, group| !group.is_over());
-        let turns = || ready.iter().chain(later.values()).chain(aside.values().flatten());
+        let held = || aside.values().flat_map(|held| &held.turns);
+        let turns = || ready.iter().chain(later.values()).chain(held());
         *len = groups.values().map(|group| group.waiting.len()).sum::<usize>()
             + turns().filter(|turn| matches!(turn, Turn::Single(_))).count();
     }
@@ -232,7 +257,8 @@ impl Queue {
     /// Empties the queue, for the end.
     pub(super) fn drain(&mut self) -> Vec<Delivery> {
         let Self { ready, groups, later, aside, .. } = std::mem::take(self);
-        let turns = ready.into_iter().chain(later.into_values()).chain(aside.into_values().flatten());
+        let held = aside.into_values().flat_map(|held| held.turns);
+        let turns = ready.into_iter().chain(later.into_values()).chain(held);
         let singles = turns.filter_map(|turn| match turn {
             Turn::Single(delivery) => Some(delivery),
             Turn::Group(_) => None,

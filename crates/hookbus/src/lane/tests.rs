@@ -34,7 +34,12 @@ fn start(sink: ScriptedSink) -> Fixture {
 }
 
 fn start_with(sink: ScriptedSink, max_events: usize) -> Fixture {
-    let config = LaneConfig { max_events, max_bytes: 4 << 20, publish_timeout: Duration::from_secs(5) };
+    let config = LaneConfig {
+        max_events,
+        max_bytes: 4 << 20,
+        publish_timeout: Duration::from_secs(5),
+        places: Vec::new(),
+    };
     let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config);
     Fixture { lane, running, sink }
 }
@@ -270,6 +275,70 @@ async fn an_address_that_is_missing_is_set_aside_and_the_others_go_on() {
     assert_eq!(gone.word().await, "delivered");
     assert_eq!(lane.state(), HealthState::Ready);
     assert!(lane.sink.address_probes().iter().all(|probed| *probed == address("gone")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_tried_with_a_single_event_whatever_its_metadata_say() {
+    // Probes are fine from the beginning, as they are for an exchange with nothing bound to it.
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        let unbound = Outcome::retry(error(ErrorKind::Unroutable));
+        report.set_rest(&if call < 3 { unbound } else { Outcome::delivered(None) });
+    });
+    let lane = start(sink);
+    let tickets: Vec<_> = (0..5).map(|id| lane.submit(&format!("e{id}"), None)).collect();
+    for ticket in &tickets {
+        assert_eq!(ticket.word().await, "delivered");
+    }
+    let sizes: Vec<_> = lane.sink.batches().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [5, 1, 1, 1, 4], "single trials until one arrives, then the rest");
+    assert_eq!(lane.state(), HealthState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_goes_on_being_tried_when_its_trial_was_lost_in_an_outage() {
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        report.set_rest(&match call {
+            0 => Outcome::retry(error(ErrorKind::Unroutable)),
+            1 => Outcome::maybe_delivered(error(ErrorKind::Timeout)),
+            _ => Outcome::delivered(None),
+        });
+    });
+    let lane = start(sink);
+    let tickets: Vec<_> = (0..3).map(|id| lane.submit(&format!("e{id}"), Some(id))).collect();
+    for ticket in &tickets {
+        assert_eq!(ticket.word().await, "delivered");
+    }
+    assert_eq!(lane.state(), HealthState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sink_and_its_fixed_addresses_are_looked_at_first() {
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    sink.fail_address_probes(Some(error(ErrorKind::Unroutable)));
+    let config = LaneConfig {
+        max_events: 10,
+        max_bytes: 1 << 20,
+        publish_timeout: Duration::from_secs(5),
+        places: vec![address("media"), address("other")],
+    };
+    let (lane, _running) = Lane::start("bus".into(), Arc::new(sink.clone()), config);
+    settle().await;
+    assert_eq!((sink.probes(), sink.address_probes()), (1, vec![address("media"), address("other")]));
+    assert_eq!(lane.health().borrow().state, HealthState::Degraded, "it is known before the first event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_down_at_the_start_is_known_to_be() {
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    sink.fail_probes(Some(error(ErrorKind::Unavailable)));
+    let lane = start(sink);
+    settle().await;
+    assert_eq!(lane.state(), HealthState::Down);
+    lane.sink.fail_probes(None);
+    advance(Duration::from_secs(60)).await;
+    settle().await;
+    assert_eq!(lane.submit("a", None).word().await, "delivered");
+    assert_eq!(lane.state(), HealthState::Ready);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,14 @@
 //! The task of a lane.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use hookbus_core::{
-    Address, Batch, Capabilities, ErrorKind, Health, HealthState, Outcome, Probe, Report, Sink, SinkError,
+    Address, Batch, Capabilities, ErrorKind, Health, HealthState, Outcome, Probe, Report, RetryClass, Sink,
+    SinkError,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -16,7 +17,9 @@ use tokio::{
 };
 
 use super::{
-    Delivery, LaneConfig, backoff,
+    Delivery, LaneConfig,
+    aside::{Asides, Due, SetAside},
+    backoff,
     giving_up::{Verdict, verdict},
     pace::Pace,
     queue::Queue,
@@ -24,8 +27,6 @@ use super::{
 
 /// How long a publish may overrun its deadline before it is dropped: time to fill in what it knows.
 const OVERRUN: Duration = Duration::from_millis(250);
-/// Addresses set aside at once; further ones are only delayed.
-const MAX_ASIDE: usize = 1024;
 /// New deliveries taken over in one go.
 const INTAKE: usize = 256;
 
@@ -36,26 +37,25 @@ pub(super) struct Worker {
     config: LaneConfig,
     queue: Queue,
     pace: Pace,
-    aside: HashMap<Address, Aside>,
+    aside: Asides,
+    /// Addresses still to be asked about at the start.
+    to_look_at: VecDeque<Address>,
     tasks: JoinSet<Result<(), SinkError>>,
     running: HashMap<Id, Run>,
     in_flight: usize,
     health: watch::Sender<Health>,
 }
 
-/// An address that was refused.
-struct Aside {
-    error: SinkError,
-    failures: u32,
-    /// When it is looked at again; nothing while that is being done.
-    check: Option<Instant>,
-}
-
 /// What a task of the lane does.
 enum Run {
-    Publish { deliveries: Vec<Delivery>, report: Arc<Report> },
+    Publish {
+        deliveries: Vec<Delivery>,
+        report: Arc<Report>,
+    },
     ProbeSink,
     ProbeAddress(Address),
+    /// The first look at the sink, or at one of the addresses its routes name.
+    FirstLook(Option<Address>),
 }
 
 impl Worker {
@@ -66,7 +66,8 @@ impl Worker {
         health: watch::Sender<Health>,
     ) -> Self {
         let capabilities = sink.capabilities();
-        let (tasks, running, aside) = (JoinSet::new(), HashMap::new(), HashMap::new());
+        let (tasks, running, aside) = (JoinSet::new(), HashMap::new(), Asides::default());
+        let to_look_at = config.places.iter().cloned().collect();
         Self {
             name,
             sink,
@@ -75,6 +76,7 @@ impl Worker {
             queue: Queue::default(),
             pace: Pace::Open,
             aside,
+            to_look_at,
             tasks,
             running,
             in_flight: 0,
@@ -84,6 +86,9 @@ impl Worker {
 
     /// Runs until told to stop.
     ///
+    /// The sink is looked at first, and then the addresses that its routes name, so that what is wrong is known before
+    /// the first event; nothing waits for that.
+    ///
     /// The order matters: what has come back is dealt with first, because it frees the window and may pause the lane;
     /// then new deliveries. What the clock asks for is done before either, or a lane that is always busy would never
     /// probe. Before each wait everything that may be sent is.
@@ -92,6 +97,7 @@ impl Worker {
         mut submitted: mpsc::Receiver<Delivery>,
         mut stopped: oneshot::Receiver<Instant>,
     ) {
+        self.spawn_probe(Run::FirstLook(None));
         let mut incoming = Vec::with_capacity(INTAKE);
         let deadline = loop {
             self.launch();
@@ -124,14 +130,11 @@ impl Worker {
     /// Takes a new delivery in, or says at once what stands in its way.
     fn admit(&mut self, delivery: Delivery) {
         let now = Instant::now();
-        let aside = || self.aside.get(&delivery.envelope.address);
         let in_the_way = self.pace.obstacle(now).or_else(|| {
-            aside().map(|aside| {
-                (
-                    aside.error.clone(),
-                    aside.check.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)),
-                )
-            })
+            if self.aside.is_empty() {
+                return None;
+            }
+            self.aside.obstacle(&delivery.envelope.address.place(), now)
         });
         match in_the_way {
             Some((error, after)) => delivery.ticket.missing(error, after),
@@ -195,20 +198,32 @@ impl Worker {
                 }
             }
             (Some(Run::ProbeSink), Err(error)) => self.pace.pause(error.at_sink(&self.name), Instant::now()),
-            (Some(Run::ProbeAddress(address)), Ok(())) => {
-                tracing::info!(sink = %self.name, %address, "address is back");
-                self.aside.remove(&address);
-                self.queue.restore(&address);
-                self.healthy();
-            }
-            (Some(Run::ProbeAddress(address)), Err(error)) => {
-                if let Some(aside) = self.aside.get_mut(&address) {
-                    aside.failures = aside.failures.saturating_add(1);
-                    aside.check = Some(Instant::now() + backoff::jittered(aside.failures));
-                    aside.error = error.at_sink(&self.name);
+            (Some(Run::ProbeAddress(place)), answer) => {
+                let answer = answer.map_err(|error| error.at_sink(&self.name));
+                if self.aside.asked(&place, answer, Instant::now()) {
+                    self.queue.let_one_pass(&place);
                 }
             }
+            (Some(Run::FirstLook(place)), answer) => self.looked(place.as_ref(), answer),
             (None, _) => {}
+        }
+    }
+
+    /// Deals with a first look at the sink or one of its addresses.
+    fn looked(&mut self, place: Option<&Address>, answer: Result<(), SinkError>) {
+        match (place, answer.map_err(|error| error.at_sink(&self.name))) {
+            (None, Ok(())) if self.starting() => self.healthy(),
+            (None, Err(error)) if self.starting() && self.pace.is_open() => {
+                return self.pause(&error, Instant::now());
+            }
+            (Some(place), Err(error)) if error.retry_class() == RetryClass::Address => {
+                self.set_aside(place, &error, Instant::now());
+            }
+            // Whatever else there is, events have found out or will.
+            _ => {}
+        }
+        if let Some(next) = self.to_look_at.pop_front() {
+            self.spawn_probe(Run::FirstLook(Some(next)));
         }
     }
 
@@ -228,11 +243,13 @@ impl Worker {
             let error = match verdict(outcome, delivery.attempts, age) {
                 Verdict::Delivered => {
                     answered = true;
+                    self.address_answered(&delivery.envelope.address);
                     delivery.ticket.delivered();
                     continue;
                 }
                 Verdict::DeadLetter(error) => {
                     answered = true;
+                    self.address_answered(&delivery.envelope.address);
                     delivery.ticket.rejected(error.at_sink(&self.name), delivery.attempts);
                     continue;
                 }
@@ -244,7 +261,7 @@ impl Worker {
                 Verdict::SetAside(error) => {
                     answered = true;
                     let error = error.at_sink(&self.name);
-                    if !self.set_aside(&delivery.envelope.address, &error, now) {
+                    if !self.set_aside(&delivery.envelope.address.place(), &error, now) {
                         when = Some(now + backoff::jittered(delivery.attempts));
                     }
                     error
@@ -259,6 +276,10 @@ impl Worker {
                     error
                 }
             };
+            // Its address had one event to try, and this one told nothing about it.
+            if when.is_some() || !self.pace.is_open() {
+                self.try_another(&delivery.envelope.address);
+            }
             // A request that waits no longer gets no further try; its sender will ask again.
             if delivery.ticket.again(error) {
                 again.push((delivery, when));
@@ -279,25 +300,47 @@ impl Worker {
     }
 
     /// Whether the address is set aside now; not, where too many are already.
-    fn set_aside(&mut self, address: &Address, error: &SinkError, now: Instant) -> bool {
-        if !self.aside.contains_key(address) {
-            if self.aside.len() >= MAX_ASIDE {
-                return false;
-            }
-            tracing::warn!(sink = %self.name, %address, %error, "address set aside until it is there");
-            let check = Some(now + backoff::jittered(1));
-            self.aside.insert(address.clone(), Aside { error: error.clone(), failures: 1, check });
-            self.queue.set_aside(address.clone());
-            if self.pace.is_open() {
-                self.set_health(HealthState::Degraded, Some(error.clone()));
+    fn set_aside(&mut self, place: &Address, error: &SinkError, now: Instant) -> bool {
+        match self.aside.refused(place, error.clone(), now) {
+            SetAside::TooMany => return false,
+            SetAside::Already => self.queue.set_aside(place.clone()),
+            SetAside::New => {
+                tracing::warn!(sink = %self.name, address = %place, %error, "address set aside until it takes events");
+                self.queue.set_aside(place.clone());
+                if self.pace.is_open() {
+                    self.set_health(HealthState::Degraded, Some(error.clone()));
+                }
             }
         }
         true
     }
 
+    /// An event for this address arrived, or was refused for its own sake: it is there.
+    fn address_answered(&mut self, address: &Address) {
+        if self.aside.is_empty() {
+            return;
+        }
+        let place = address.place();
+        if self.aside.answered(&place) {
+            tracing::info!(sink = %self.name, address = %place, "address is back");
+            self.queue.restore(&place);
+        }
+    }
+
+    /// Where an address waits for the outcome of one event, another one may be that.
+    fn try_another(&mut self, address: &Address) {
+        if self.aside.is_empty() {
+            return;
+        }
+        let place = address.place();
+        if self.aside.contains(&place) && self.aside.obstacle(&place, Instant::now()).is_none() {
+            self.queue.let_one_pass(&place);
+        }
+    }
+
     fn next_wake(&self) -> Option<Instant> {
-        let checks = self.aside.values().filter_map(|aside| aside.check);
-        checks.chain(self.pace.next_wake()).chain(self.queue.next_wake()).min()
+        let wakes = [self.aside.next_wake(), self.pace.next_wake(), self.queue.next_wake()];
+        wakes.into_iter().flatten().min()
     }
 
     /// Does what the clock asks for: probes, and deliveries whose time has come.
@@ -305,47 +348,45 @@ impl Worker {
         let now = Instant::now();
         self.queue.wake(now);
         self.queue.purge();
-        let deadline = now + self.config.publish_timeout;
         if self.pace.begin_probe(now) {
-            self.probe(None, deadline);
+            self.spawn_probe(Run::ProbeSink);
         }
-        let due = |aside: &Aside| aside.check.is_some_and(|check| check <= now);
-        // An address that nothing waits for any more is forgotten: the next event for it will tell.
-        let forgotten: Vec<_> = self
-            .aside
-            .iter()
-            .filter(|(address, aside)| due(aside) && !self.queue.waits_for(address))
-            .map(|(address, _)| address.clone())
-            .collect();
-        for address in &forgotten {
-            self.aside.remove(address);
-            self.queue.restore(address);
-        }
-        if !forgotten.is_empty() && self.pace.is_open() {
-            self.healthy();
-        }
-        let due = self.aside.iter().find(|(_, aside)| due(aside));
-        if let Some(address) = due.map(|(address, _)| address.clone()) {
-            if let Some(aside) = self.aside.get_mut(&address) {
-                aside.check = None;
+        while let Some(due) = self.aside.due(now, |place| self.queue.waits_for(place)) {
+            match due {
+                Due::Ask(place) => self.spawn_probe(Run::ProbeAddress(place)),
+                Due::Try(place) => self.queue.let_one_pass(&place),
+                Due::Forget(place) => {
+                    self.queue.restore(&place);
+                    if self.pace.is_open() {
+                        self.healthy();
+                    }
+                }
             }
-            self.probe(Some(address), deadline);
         }
     }
 
-    fn probe(&mut self, address: Option<Address>, deadline: Instant) {
-        let (sink, target) = (Arc::clone(&self.sink), address.clone());
+    fn spawn_probe(&mut self, run: Run) {
+        let target = match &run {
+            Run::ProbeAddress(place) | Run::FirstLook(Some(place)) => Some(place.clone()),
+            Run::ProbeSink | Run::FirstLook(None) | Run::Publish { .. } => None,
+        };
+        let sink = Arc::clone(&self.sink);
+        let deadline = Instant::now() + self.config.publish_timeout;
         let task = self.tasks.spawn(async move {
             let probe = target.as_ref().map_or(Probe::Sink, Probe::Address);
             let late = || SinkError::new(ErrorKind::Timeout, "probe", "no answer before the deadline");
             timeout_at(deadline + OVERRUN, sink.probe(probe, deadline)).await.unwrap_or_else(|_| Err(late()))
         });
-        self.running.insert(task.id(), address.map_or(Run::ProbeSink, Run::ProbeAddress));
+        self.running.insert(task.id(), run);
+    }
+
+    fn starting(&self) -> bool {
+        self.health.borrow().state == HealthState::Starting
     }
 
     fn healthy(&self) {
-        match self.aside.values().next() {
-            Some(aside) => self.set_health(HealthState::Degraded, Some(aside.error.clone())),
+        match self.aside.error() {
+            Some(error) => self.set_health(HealthState::Degraded, Some(error.clone())),
             None => self.set_health(HealthState::Ready, None),
         }
     }

@@ -18,7 +18,22 @@ pub use stdout::{Stdout, StdoutConfig};
 pub fn register_builtin(registry: &mut SinkRegistry) -> Result<(), RegistryError> {
     registry.register_plugin::<File>()?;
     registry.register_plugin::<Memory>()?;
-    registry.register_plugin::<Stdout>()
+    registry.register_plugin::<Stdout>()?;
+    // A bus has one name: its type, its feature and the suffix of its crate.
+    macro_rules! buses {
+        ($($name:literal => $plugin:path),+ $(,)?) => {$(
+            #[cfg(feature = $name)]
+            registry.register_plugin::<$plugin>()?;
+            #[cfg(not(feature = $name))]
+            registry.note_absent($name, $name);
+        )+};
+    }
+    buses! {
+        "kafka" => hookbus_kafka::Kafka,
+        "rabbitmq" => hookbus_rabbitmq::RabbitMq,
+        "redis" => hookbus_redis::Redis,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,184 @@
+//! The sink: which producer is used, and when a new one is made.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use hookbus_core::{
+    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
+};
+use tokio::time::timeout_at;
+
+use crate::{
+    KafkaConfig,
+    context::Context,
+    producer::{Generation, SharedGeneration},
+    sending::Sending,
+    settings::{BATCH_BYTES, Batching},
+    topics::Topics,
+};
+
+pub(crate) struct KafkaSink {
+    config: KafkaConfig,
+    place: SinkContext,
+    context: Context,
+    pub(crate) topics: Topics,
+    state: Mutex<State>,
+}
+
+struct State {
+    generation: Option<SharedGeneration>,
+    batching: Batching,
+    closed: bool,
+}
+
+impl KafkaSink {
+    pub(crate) fn new(config: KafkaConfig, place: SinkContext) -> Self {
+        let context = Context::new(&place.name);
+        let topics = Topics::new(config.clone(), place.clone(), context.clone());
+        let batching = Batching { bytes: BATCH_BYTES, alone: false };
+        let state = Mutex::new(State { generation: None, batching, closed: false });
+        Self { config, place, context, topics, state }
+    }
+
+    /// The producer in use; a new one, where the last was given up.
+    fn producer(&self) -> Result<SharedGeneration, SinkError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(SinkError::new(ErrorKind::Closed, "publish", "the sink was closed"));
+        }
+        if let Some(generation) = state.generation.as_ref().filter(|generation| !generation.is_over()) {
+            return Ok(Arc::clone(generation));
+        }
+        let made = Generation::new(&self.config, &self.place, &self.context, state.batching)?;
+        Ok(Arc::clone(state.generation.insert(Arc::new(made))))
+    }
+
+    /// Makes sure that no batch is larger than this. The producer before is done with what it has; other events go to
+    /// a new one.
+    fn fit(&self, bytes: usize) {
+        let mut state = self.state();
+        if bytes < state.batching.bytes {
+            state.batching.bytes = bytes;
+            state.generation = None;
+        }
+    }
+
+    /// From now on each event goes in a batch of its own: a batch was refused, and nothing says which event of it is
+    /// to blame.
+    pub(crate) fn go_alone(&self) {
+        let mut state = self.state();
+        if !state.batching.alone {
+            state.batching.alone = true;
+            tracing::warn!(
+                sink = %self.place.name,
+                "the brokers refuse a batch because of an event in it, so each event now goes in a batch of its own; \
+                 let the user read the topics' settings (DESCRIBE_CONFIGS), so that sizes are known beforehand"
+            );
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns what is not known yet of the topics of a batch; says of their events what stands in the way.
+    async fn look_up(
+        &self,
+        batch: &Batch,
+        report: &Report,
+        generation: &SharedGeneration,
+        deadline: Instant,
+    ) {
+        let mut topics: Vec<&str> = Vec::new();
+        for envelope in batch.iter() {
+            let topic = topic(envelope);
+            if topics.last() != Some(&topic) && !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        topics.retain(|topic| self.topics.known(topic).is_none());
+        let learn = async |topic| (topic, self.topics.learn(topic, generation, deadline).await);
+        for (topic, learnt) in join_all(topics.into_iter().map(learn)).await {
+            match learnt {
+                Ok(facts) => {
+                    if let Some(bytes) = facts.max_bytes {
+                        self.fit(bytes);
+                    }
+                }
+                Err(error) => {
+                    let missing = Outcome::retry(error);
+                    let its = batch.iter().enumerate().filter(|(_, envelope)| self::topic(envelope) == topic);
+                    its.for_each(|(at, _)| report.set(at, missing.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Where an event goes.
+pub(crate) fn topic(envelope: &hookbus_core::Envelope) -> &str {
+    // Invariant: `topic` is required, so every address has it.
+    envelope.address.get("topic").unwrap_or_default()
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn capabilities(&self) -> Capabilities {
+        // Several batches, so that the driver always has something to fill its own with.
+        Capabilities::new().max_batch(2048).max_batch_bytes(8 << 20).max_in_flight(4).accepts_prefix()
+    }
+
+    async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
+        let generation = match self.producer() {
+            Ok(generation) => generation,
+            Err(error) => return report.set_rest(&Outcome::retry(error)),
+        };
+        if batch.iter().any(|envelope| self.topics.known(topic(envelope)).is_none()) {
+            self.look_up(batch, report, &generation, deadline).await;
+        }
+        // Another one, where a topic takes smaller batches than the last.
+        match self.producer() {
+            Ok(generation) => {
+                Sending::new(self, &generation, batch, report).run(&self.context, deadline).await;
+            }
+            Err(error) => report.set_rest(&Outcome::retry(error)),
+        }
+    }
+
+    async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
+        let generation = self.producer()?;
+        match target {
+            Probe::Sink => self.topics.ask(&generation, None, deadline, |_| ()).await,
+            Probe::Address(address) => {
+                let topic = address.get("topic").unwrap_or_default();
+                self.topics.learn(topic, &generation, deadline).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn close(&self, deadline: Instant) -> Result<(), SinkError> {
+        let generation = {
+            let mut state = self.state();
+            state.closed = true;
+            state.generation.take()
+        };
+        let close = async {
+            // No publish is running, so nothing is left in it.
+            let _ = tokio::task::spawn_blocking(move || drop(generation)).await;
+            self.topics.close().await;
+        };
+        let late = || SinkError::new(ErrorKind::Timeout, "close", "the driver's threads do not end");
+        timeout_at(deadline, close).await.map_err(|_| late())
+    }
+}
+
+impl fmt::Debug for KafkaSink {
+    // Neither the producer nor what it logs in with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KafkaSink({})", self.config.brokers.join(","))
+    }
+}

@@ -1,0 +1,188 @@
+//! What is known of the topics events go to: whether they exist, and what they take.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hookbus_core::{ErrorKind, Instant, SinkContext, SinkError};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    error::KafkaError,
+    metadata::Metadata,
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::time::timeout_at;
+
+use crate::{
+    KafkaConfig,
+    classify::{classify, coded, judge},
+    context::Context,
+    producer::SharedGeneration,
+    settings::{self, BATCH_BYTES, Batching},
+};
+
+/// What is known of a topic counts for so long.
+const FRESH: Duration = Duration::from_mins(5);
+/// Topics known at once; then all are forgotten, which costs a question each.
+const MOST: usize = 4096;
+/// How long the settings of a topic are waited for: they are good to know, not needed.
+const DESCRIBE: Duration = Duration::from_secs(2);
+
+/// What is known of a topic.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// The largest batch it takes, in bytes, where its settings may be read.
+    pub(crate) max_bytes: Option<usize>,
+}
+
+/// The topics of one sink.
+pub(crate) struct Topics {
+    config: KafkaConfig,
+    place: SinkContext,
+    context: Context,
+    known: Mutex<HashMap<Box<str>, (Facts, Instant)>>,
+    warned: Mutex<HashSet<Box<str>>>,
+    admin: tokio::sync::Mutex<Option<Arc<AdminClient<Context>>>>,
+}
+
+impl Topics {
+    pub(crate) fn new(config: KafkaConfig, place: SinkContext, context: Context) -> Self {
+        let (known, warned, admin) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Self { config, place, context, known, warned, admin }
+    }
+
+    /// What is known of a topic already.
+    pub(crate) fn known(&self, topic: &str) -> Option<Facts> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(topic).filter(|(_, learnt)| learnt.elapsed() < FRESH).map(|(facts, _)| *facts)
+    }
+
+    /// Forgets a topic: something it did was not expected.
+    pub(crate) fn forget(&self, topic: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+
+    /// Asks the brokers about a topic.
+    pub(crate) async fn learn(
+        &self,
+        topic: &str,
+        generation: &SharedGeneration,
+        deadline: Instant,
+    ) -> Result<Facts, SinkError> {
+        let name = topic.to_owned();
+        self.ask(generation, Some(topic), deadline, move |metadata| exists(metadata, &name)).await??;
+        let facts = self.describe(topic, deadline.min(Instant::now() + DESCRIBE)).await;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(topic.into(), (facts, Instant::now()));
+        Ok(facts)
+    }
+
+    /// Asks the brokers for metadata, on a thread that may wait, and reads the answer there.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        generation: &SharedGeneration,
+        topic: Option<&str>,
+        deadline: Instant,
+        read: impl FnOnce(&Metadata) -> T + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let (generation, topic) = (Arc::clone(generation), topic.map(str::to_owned));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let asking = tokio::task::spawn_blocking(move || {
+            let client = generation.client().ok_or(KafkaError::Canceled)?;
+            client.fetch_metadata(topic.as_deref(), left).map(|metadata| read(&metadata))
+        });
+        match timeout_at(deadline, asking).await {
+            Ok(Ok(Ok(answer))) => {
+                self.context.all_is_well();
+                Ok(answer)
+            }
+            // The driver answers that it could not reach anybody; what it complained about before says why.
+            Ok(Ok(Err(error))) if is_outage(&error) => Err(self.context.outage("metadata")),
+            Ok(Ok(Err(error))) => Err(classify("metadata", error)),
+            Ok(Err(_)) => Err(SinkError::new(ErrorKind::Unexpected, "metadata", "the driver panicked")),
+            Err(_) => Err(self.context.outage("metadata")),
+        }
+    }
+
+    /// The settings of a topic that matter here. A user who may not read them gets the defaults.
+    async fn describe(&self, topic: &str, deadline: Instant) -> Facts {
+        let described = timeout_at(deadline, async {
+            let admin = self.admin().await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let options = AdminOptions::new().request_timeout(Some(left));
+            let answer = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+            answer.map_err(|error| classify("describe", error))
+        });
+        let Ok(Ok(answer)) = described.await else { return Facts::default() };
+        let Some(Ok(settings)) = answer.into_iter().next() else { return Facts::default() };
+        let setting =
+            |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok());
+        if setting("min.insync.replicas") == Some(1) {
+            self.warn_of_one_copy(topic);
+        }
+        Facts { max_bytes: setting("max.message.bytes") }
+    }
+
+    fn warn_of_one_copy(&self, topic: &str) {
+        if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.into()) {
+            tracing::warn!(
+                sink = %self.place.name,
+                topic,
+                "min.insync.replicas is 1: a confirmed event may be on one broker only, and is lost with it"
+            );
+        }
+    }
+
+    async fn admin(&self) -> Result<Arc<AdminClient<Context>>, SinkError> {
+        let mut admin = self.admin.lock().await;
+        if let Some(admin) = &*admin {
+            return Ok(Arc::clone(admin));
+        }
+        let batching = Batching { bytes: BATCH_BYTES, alone: false };
+        let properties = settings::complete(&self.config, &self.place, batching)?;
+        let made: AdminClient<_> = properties
+            .create_with_context(self.context.clone())
+            .map_err(|error| classify("connect", error))?;
+        Ok(Arc::clone(admin.insert(Arc::new(made))))
+    }
+
+    /// Lets go of everything.
+    pub(crate) async fn close(&self) {
+        let admin = self.admin.lock().await.take();
+        // Its threads are waited for.
+        let _ = tokio::task::spawn_blocking(move || drop(admin)).await;
+    }
+}
+
+/// Whether a topic is there, by the brokers' metadata.
+fn exists(metadata: &Metadata, topic: &str) -> Result<(), SinkError> {
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Err(coded("metadata", Code::UnknownTopicOrPartition));
+    };
+    match found.error().map(Code::from) {
+        // Being made, or all its replicas are down: the other topics are not.
+        Some(Code::LeaderNotAvailable) => {
+            Err(SinkError::new(ErrorKind::Unroutable, "metadata", "the topic has no leader yet"))
+        }
+        Some(code) => Err(coded("metadata", code)),
+        None if found.partitions().is_empty() => Err(coded("metadata", Code::UnknownTopicOrPartition)),
+        None => Ok(()),
+    }
+}
+
+fn is_outage(error: &KafkaError) -> bool {
+    let kind = error.rdkafka_error_code().map(|code| judge(code).0);
+    matches!(kind, Some(ErrorKind::Unavailable | ErrorKind::Timeout))
+}
+
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Topics")
+    }
+}

@@ -1,0 +1,103 @@
+//! `[sinks.NAME]` of type `rabbitmq`.
+
+use std::path::PathBuf;
+
+use hookbus_core::{
+    SecretRef,
+    registry::Invalid,
+    units::{ByteSize, Duration},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::Nodes;
+
+/// Configuration of a `rabbitmq` sink.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "rabbitmq")]
+pub struct RabbitMqConfig {
+    /// The broker and its virtual host: `amqp://HOST:PORT/VHOST`, or `amqps://` for TLS; or a list of such, the nodes
+    /// of one cluster, tried in turn beginning with the one that was good last. Default port 5672, with TLS 5671;
+    /// default virtual host `/`.
+    pub url: Nodes,
+    /// The user to log in as. Default: `guest`, whom a broker lets in from its own machine only.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Where the user's password is. Read at each connect. Default: `guest`, where no user is named either.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// What TLS needs beyond an `amqps://` URL and the system's certificates.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// A larger body is rejected and not sent. Not more than the broker's own `max_message_size`. Default: `16MiB`,
+    /// which is RabbitMQ's since version 4.
+    #[serde(default = "default_max_message_size")]
+    pub max_message_size: ByteSize,
+    /// The connection is given up after twice this time without a sign of life, in whole seconds. Default: `10s`.
+    #[serde(default = "default_heartbeat")]
+    pub heartbeat: Duration,
+}
+
+/// TLS beyond the defaults.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TlsConfig {
+    /// Certificates to trust as well as the system's, as PEM. Relative to the configuration file. Read at each connect.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, as PEM, where the broker asks for one. Relative to the configuration file.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Where the key of our certificate is.
+    #[serde(default)]
+    pub key: Option<SecretRef>,
+}
+
+fn default_max_message_size() -> ByteSize {
+    ByteSize::from_bytes(16 << 20)
+}
+
+fn default_heartbeat() -> Duration {
+    Duration::from_secs(10)
+}
+
+impl RabbitMqConfig {
+    /// What types cannot say.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        let wrong = |key, message: &str| Err(Invalid { key, message: message.into() });
+        if self.url.tls() && !cfg!(feature = "tls") {
+            return wrong(
+                "url",
+                "`amqps://` needs TLS, which is not compiled in; build with `--features rabbitmq-tls`",
+            );
+        }
+        if self.tls.is_some() && !self.url.tls() {
+            return wrong("tls", "`tls` is for a URL that begins with `amqps://`");
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
+            return wrong("tls", "`tls.cert` and `tls.key` go together");
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return wrong("username", "`username` needs a `password`");
+        }
+        if self.username.as_ref().is_some_and(|user| user.is_empty() || user.contains('\0')) {
+            return wrong("username", "`username` is empty, or contains a NUL");
+        }
+        let heartbeat = self.heartbeat.get();
+        if heartbeat.subsec_millis() != 0 || u16::try_from(heartbeat.as_secs()).is_err() {
+            return wrong("heartbeat", "`heartbeat` is a whole number of seconds, at most 65535");
+        }
+        Ok(())
+    }
+
+    /// The user to log in as.
+    pub(crate) fn user(&self) -> &str {
+        self.username.as_deref().unwrap_or("guest")
+    }
+
+    /// The heartbeat as AMQP has it.
+    pub(crate) fn heartbeat_seconds(&self) -> u16 {
+        u16::try_from(self.heartbeat.get().as_secs()).unwrap_or(u16::MAX)
+    }
+}

@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod classify;
+mod config;
+mod inspect;
+mod link;
+mod message;
+mod pipeline;
+mod plugin;
+mod sink;
+
+pub use config::{Confirm, RedisConfig, RedisUrl, TlsConfig};
+pub use plugin::Redis;
