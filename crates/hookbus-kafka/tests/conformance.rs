@@ -67,6 +67,11 @@ impl Fixture for KafkaFixture {
         format!("brokers = [\"{}\"]\n", self.proxy.address())
     }
 
+    fn patience(&self) -> Duration {
+        // The driver itself never gives up: what cannot succeed takes as long as it may.
+        Duration::from_secs(30)
+    }
+
     async fn address(&self, n: usize) -> Address {
         let topic = format!("{}-{n}", self.name);
         self.create(&topic).await;

@@ -21,8 +21,8 @@ macro_rules! sink_conformance {
             $crate::sink_conformance! { @tests $fixture;
                 lifecycle: a_probe_sends_nothing, an_empty_batch_does_no_harm, closing_twice_does_no_harm,
                     nothing_is_delivered_after_close;
-                publish: one_event_arrives, a_thousand_events_arrive_once, bodies_arrive_byte_for_byte,
-                    attributes_arrive, proofs_verify_again;
+                publish: one_event_arrives, a_thousand_events_arrive_once, addresses_are_kept_apart,
+                    bodies_arrive_byte_for_byte, attributes_arrive, proofs_verify_again;
                 outcome: each_event_has_its_outcome, positions_increase, the_largest_body_is_taken,
                     a_larger_body_is_rejected_alone, a_missing_address_is_charged_alone,
                     a_mended_address_is_taken, mixed_failures_charge_the_right_events;
@@ -101,6 +101,16 @@ mod tests {
                 .filter_map(|rest| rest.split_once('<').map(|(name, _)| name))
                 .collect();
             assert_eq!(listed, written, "{group}");
+        }
+    }
+
+    #[test]
+    fn every_case_is_explained() {
+        let page = include_str!("../../../docs/custom-sink.md");
+        for (_, file) in FILES {
+            for case in file.split("pub async fn ").skip(1).filter_map(|rest| rest.split_once('<')) {
+                assert!(page.contains(&format!("| `{}` |", case.0)), "{}", case.0);
+            }
         }
     }
 }

@@ -41,10 +41,6 @@ impl Fixture for MemoryFixture {
         let kept = self.0.events().into_iter().filter(|kept| kept.address == *address);
         kept.map(|kept| Observed::of(&kept.event)).collect()
     }
-
-    fn exempt(case: &str) -> Option<&'static str> {
-        (case == "nothing_is_delivered_after_close").then_some("there is nothing that closing could let go of")
-    }
 }
 
 sink_conformance!(memory: MemoryFixture);
@@ -96,10 +92,6 @@ impl Fixture for FileFixture {
     async fn mend(&self, address: &Address) -> Result<(), Skip> {
         fs::remove_dir(self.path(address)).unwrap();
         Ok(())
-    }
-
-    fn exempt(case: &str) -> Option<&'static str> {
-        (case == "nothing_is_delivered_after_close").then_some("a file that is needed again is opened again")
     }
 }
 

@@ -47,7 +47,8 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// What stands in the way.
     async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError>;
 
-    /// Lets go of connections and files. Called once no publish is running; may be called again.
+    /// Lets go of connections and files. Called once no publish is running; may be called again. What is published
+    /// afterwards is not delivered, with the kind [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
     /// # Errors
     /// What could not be closed in order; the sink counts as closed all the same.

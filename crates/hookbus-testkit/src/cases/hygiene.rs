@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use hookbus_core::{Address, Batch, Envelope, Outcome, Report, SinkPlugin};
+use hookbus_core::{Address, Batch, Envelope, Instant, Outcome, Report, SinkPlugin};
 use tokio::time::timeout_at;
 
 use crate::{Fault, Fixture, Skip, TestEvent, event::SECRET, stand::Stand};
@@ -77,7 +77,7 @@ async fn shown<F: Fixture>(stand: &Stand<F>, events: &[Envelope]) -> Vec<String>
     {
         let mut publish = stand.sink.publish(&batch, &report, stand.late());
         // A deadline that is over lets it be polled once, so that it is under way when it is looked at.
-        let _ = timeout_at(tokio::time::Instant::now(), &mut publish).await;
+        let _ = timeout_at(Instant::now(), &mut publish).await;
         shown.push(show(&stand.sink));
     }
     stand.deliver(events).await;

@@ -1,10 +1,10 @@
 //! Each event has its own outcome, and a bad one costs its neighbours nothing.
 
-use hookbus_core::{Address, Envelope, ErrorKind, Outcome, Probe};
+use hookbus_core::{Address, Envelope, ErrorKind, Instant, Outcome, Probe, SinkError};
 
 use crate::{
     Fixture, Skip, TestEvent,
-    stand::{Stand, is_delivered},
+    stand::{Stand, is_delivered, pause},
 };
 
 /// Every event of a batch has its outcome when the publish returns: silence counts as a failure of its lane's time.
@@ -28,7 +28,7 @@ pub async fn positions_increase<F: Fixture>() -> Result<(), Skip> {
         for outcome in stand.publish(&batch, stand.late()).await {
             match outcome {
                 Outcome::Delivered { position: Some(position), .. } => {
-                    positions.push(parts(&position.to_string()))
+                    positions.push(parts(&position.to_string()));
                 }
                 Outcome::Delivered { position: None, .. } => {
                     return Err(Skip::new("the sink tells no positions"));
@@ -85,14 +85,15 @@ pub async fn a_mended_address_is_taken<F: Fixture>() -> Result<(), Skip> {
     let stand = Stand::<F>::start().await?;
     let missing = stand.fixture.missing().await?;
     let probed = stand.probe(Probe::Address(&missing), stand.late()).await;
-    let kind = probed.as_ref().map_err(hookbus_core::SinkError::kind);
+    let kind = probed.as_ref().map_err(SinkError::kind);
     assert_eq!(kind.err(), Some(ErrorKind::Unroutable), "a probe of a missing address: {probed:?}");
     let whole = stand.probe(Probe::Sink, stand.late()).await;
     assert!(whole.is_ok(), "one bad address is no trouble of the whole sink, but its probe says {whole:?}");
     stand.fixture.mend(&missing).await?;
     let until = stand.late();
     while let Err(error) = stand.probe(Probe::Address(&missing), stand.late()).await {
-        assert!(tokio::time::Instant::now() < until, "the address is mended, but its probe says {error}");
+        assert!(Instant::now() < until, "the address is mended, but its probe says {error}");
+        pause().await;
     }
     let events = stand.events(&missing, "mended", 3);
     stand.deliver(&events).await;
@@ -138,6 +139,7 @@ async fn check_mixed<F: Fixture>(
     let good: Vec<_> = left.iter().filter(|envelope| fault(envelope).is_none()).cloned().collect();
     let (until, mut maybe) = (stand.late(), 0);
     while !left.is_empty() {
+        pause().await;
         let batch = stand.batch(&mut left);
         let outcomes = stand.publish(&batch, stand.late()).await;
         for (envelope, outcome) in batch.into_iter().zip(outcomes) {
@@ -152,7 +154,7 @@ async fn check_mixed<F: Fixture>(
                     panic!("`{id}` was charged with an address that is not its own: {error}")
                 }
                 (Outcome::Retry { error, maybe_delivered, .. }, _) => {
-                    assert!(hookbus_core::Instant::now() < until, "`{id}` is retried for ever: {error}");
+                    assert!(Instant::now() < until, "`{id}` is retried for ever: {error}");
                     maybe += usize::from(maybe_delivered);
                     left.push(envelope);
                 }

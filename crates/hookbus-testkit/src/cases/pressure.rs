@@ -3,32 +3,39 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use bytes::Bytes;
-use hookbus_core::{Batch, Envelope, Probe, Report};
-use tokio::time::{Instant, sleep, timeout_at};
+use hookbus_core::{Batch, Envelope, Instant, Probe, Report};
+use tokio::{task::JoinSet, time::timeout_at};
 
-use super::fault::within_a_batch;
 use crate::{
+    Direction::ToSink,
     Fault, Fixture, Skip,
-    stand::{Stand, is_delivered},
+    stand::{Stand, is_delivered, pause},
 };
+
+/// Addresses that one batch is spread over.
+const ADDRESSES: usize = 4;
 
 /// As many publishes at once as the sink allows lose nothing and confuse nothing.
 pub async fn concurrent_publishers_lose_nothing<F: Fixture>() -> Result<(), Skip> {
-    let stand = &Stand::<F>::start().await?;
-    let address = &stand.fixture.address(0).await;
-    let publishers = (0..stand.capabilities.in_flight().min(16)).map(|publisher| async move {
-        let events = stand.events(address, &format!("by-{publisher}"), 240);
-        for batch in events.chunks(stand.window()) {
-            stand.deliver(batch).await;
-        }
-        events
-    });
-    let events = all(publishers.map(Box::pin).collect()).await.concat();
+    let stand = Arc::new(Stand::<F>::start().await?);
+    let address = stand.fixture.address(0).await;
+    let mut publishers = JoinSet::new();
+    for publisher in 0..stand.capabilities.in_flight().min(16) {
+        let (stand, address) = (Arc::clone(&stand), address.clone());
+        publishers.spawn(async move {
+            let events = stand.events(&address, &format!("by-{publisher}"), 240);
+            for batch in events.chunks(stand.window()) {
+                stand.deliver(batch).await;
+            }
+            events
+        });
+    }
+    let events = publishers.join_all().await.concat();
     stand.arrived_once(&events).await;
     Ok(())
 }
@@ -104,17 +111,31 @@ pub async fn a_dropped_publish_does_no_harm<F: Fixture>() -> Result<(), Skip> {
 /// arrive, else a lane that is out of time makes duplicates of all of them.
 pub async fn a_dropped_publish_keeps_what_was_confirmed<F: Fixture>() -> Result<(), Skip> {
     let stand = Stand::<F>::start().await?;
-    let (proxy, address) = (stand.fixture.proxy()?, stand.fixture.address(0).await);
-    let faults = within_a_batch(&stand, &address, stand.window()).await?;
-    let half = faults.into_iter().find(|fault| matches!(fault, Fault::HoldAnswers { .. }));
-    proxy.inject(half.expect("it is one of these faults"));
-    let events = stand.windowful(&address, "half");
+    let proxy = stand.fixture.proxy()?;
+    // Over some addresses, because a destination may confirm all of one address in one answer.
+    let mut addresses = Vec::new();
+    for n in 0..ADDRESSES {
+        addresses.push(stand.fixture.address(n).await);
+    }
+    let spread = |name: &str| -> Vec<_> {
+        let share = stand.window().div_ceil(ADDRESSES);
+        let each = addresses.iter().enumerate();
+        each.flat_map(|(n, address)| stand.events(address, &format!("{name}-{n}"), share))
+            .take(stand.window())
+            .collect()
+    };
+    stand.deliver(&spread("before")).await;
+    let before = proxy.bytes(ToSink);
+    let outcomes = stand.publish(&spread("measured"), stand.late()).await;
+    assert!(outcomes.iter().all(is_delivered), "all is well, but {outcomes:?}");
+    proxy.inject(Fault::HoldAnswers { after: (proxy.bytes(ToSink) - before) / 2 });
+    let events = spread("half");
     let (batch, report) = (Batch::new(events.as_slice()), Report::new(events.len()));
     let until = stand.late();
     let some_confirmed = async {
         while !(0..events.len()).any(|at| report.get(at).is_some_and(is_delivered)) {
             assert!(Instant::now() < until, "half of the answers arrived, but the report knows of none");
-            sleep(Duration::from_millis(5)).await;
+            pause().await;
         }
     };
     // The publish has time enough: only the answers that are held back could end it.
@@ -151,21 +172,4 @@ async fn polled(future: impl Future<Output = ()>, polls: usize) {
         }
     })
     .await;
-}
-
-/// Waits for all of them, at once.
-async fn all<A: Future + Unpin>(mut futures: Vec<A>) -> Vec<A::Output> {
-    let mut done: Vec<Option<A::Output>> = futures.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        for (future, done) in futures.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let Poll::Ready(output) = pin!(future).poll(context)
-            {
-                *done = Some(output);
-            }
-        }
-        if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }

@@ -26,6 +26,21 @@ pub async fn a_thousand_events_arrive_once<F: Fixture>() -> Result<(), Skip> {
     Ok(())
 }
 
+/// Events for several addresses in one batch arrive each at its own, and nowhere else.
+pub async fn addresses_are_kept_apart<F: Fixture>() -> Result<(), Skip> {
+    let stand = Stand::<F>::start().await?;
+    let mut events = Vec::new();
+    for n in 0..3 {
+        events.extend(stand.events(&stand.fixture.address(n).await, &format!("to-{n}"), 4));
+    }
+    // In turns, so that neighbours have different addresses.
+    let events: Vec<_> =
+        (0..4).flat_map(|n| (0..3).map(move |to| 4 * to + n)).map(|at| events[at].clone()).collect();
+    stand.deliver(&events).await;
+    stand.arrived_once(&events).await;
+    Ok(())
+}
+
 /// Whatever bytes a body has, they arrive: a signature covers each of them.
 pub async fn bodies_arrive_byte_for_byte<F: Fixture>() -> Result<(), Skip> {
     let stand = Stand::<F>::start().await?;

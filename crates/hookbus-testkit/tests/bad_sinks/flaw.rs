@@ -9,6 +9,8 @@ pub(crate) enum Flaw {
     DropsOne,
     /// Sends one event a second time.
     SendsTwice,
+    /// Sends a whole batch to the address of its first event.
+    OneAddress,
     /// Sends a batch from its end.
     Reorders,
     /// After a failure it goes on with the events behind it, on a new connection.

@@ -55,7 +55,7 @@ impl<K: Flawed> Fixture for LinesFixture<K> {
 
     fn patience(&self) -> Duration {
         // What a bad sink never does is waited for in vain.
-        Duration::from_secs(if K::FLAW == Flaw::None { 60 } else { 3 })
+        Duration::from_secs(if K::FLAW == Flaw::None { 60 } else { 5 })
     }
 
     fn proxy(&self) -> Result<&FaultProxy, Skip> {
@@ -100,6 +100,16 @@ impl Flawed for Good {
 
 hookbus_testkit::sink_conformance!(good: LinesFixture<Good>);
 
+#[test]
+fn every_case_catches_somebody() {
+    let list = include_str!("../../src/suite.rs").split_once("@tests $fixture;").unwrap().1;
+    let cases = list.split_once('}').unwrap().0.split([':', ',', ';']).map(str::trim);
+    let caught = concat!(include_str!("main.rs"), include_str!("sloppy.rs"));
+    for case in cases.filter(|name| name.contains('_')) {
+        assert!(caught.contains(&format!("::{case}")), "no bad sink is caught by {case}");
+    }
+}
+
 /// Writes a test that a flaw is caught by a case, for the reason that is part of its panic.
 macro_rules! caught {
     ($($test:ident: $flaw:ident, $group:ident::$case:ident, $reason:literal;)+) => {
@@ -133,6 +143,7 @@ caught! {
     losing_the_proof_of_one: LosesProof, publish::one_event_arrives, "proof headers of `one-0`";
     dropping_one: DropsOne, publish::a_thousand_events_arrive_once, "1 of 1000 events never arrived";
     sending_twice: SendsTwice, publish::a_thousand_events_arrive_once, "how often `many-123` arrived";
+    mixing_up_addresses: OneAddress, publish::addresses_are_kept_apart, "never arrived where they should";
     rewriting_a_body: RewritesBody, publish::bodies_arrive_byte_for_byte, "the body of `";
     losing_an_attribute: LosesAttribute, publish::attributes_arrive, "attributes of `about`";
     losing_the_proof: LosesProof, publish::proofs_verify_again, "proof headers of";

@@ -13,8 +13,8 @@ use std::{
 };
 
 use hookbus_core::{
-    Batch, Capabilities, Envelope, ErrorKind, Instant, Outcome, Position, Probe, Report, SecretRef, Sink,
-    SinkContext, SinkError, SinkPlugin, registry::Invalid, sink::AddressKey,
+    Address, Batch, Capabilities, Envelope, ErrorKind, Instant, Outcome, Position, Probe, Report, SecretRef,
+    Sink, SinkContext, SinkError, SinkPlugin, registry::Invalid, sink::AddressKey,
 };
 use hookbus_testkit::async_trait;
 use schemars::JsonSchema;
@@ -126,7 +126,13 @@ impl LinesSink {
         })?;
         // Taken out, and put back when all is well: what is left of a failed or dropped exchange would confuse.
         let mut connection = kept.take().unwrap();
-        let lines: Vec<u8> = places.iter().flat_map(|at| self.line(&batch[*at])).collect();
+        let lines: Vec<u8> = places
+            .iter()
+            .flat_map(|at| {
+                let to = if self.is(Flaw::OneAddress) { &batch[places[0]] } else { &batch[*at] };
+                self.line(&batch[*at], &to.address)
+            })
+            .collect();
         let sent = async {
             connection.write_all(&lines).await?;
             connection.flush().await
@@ -161,7 +167,7 @@ impl LinesSink {
         Ok(())
     }
 
-    fn line(&self, envelope: &Envelope) -> Vec<u8> {
+    fn line(&self, envelope: &Envelope, to: &Address) -> Vec<u8> {
         if self.is(Flaw::DropsOne) && is_dropped(envelope) {
             return Vec::new();
         }
@@ -180,7 +186,7 @@ impl LinesSink {
             event.push(b'\n');
         }
         // Invariant: the topic is required.
-        let line = [envelope.address.get("topic").unwrap().as_bytes(), b" ", &event].concat();
+        let line = [to.get("topic").unwrap().as_bytes(), b" ", &event].concat();
         if self.is(Flaw::SendsTwice) && is_dropped(envelope) { line.repeat(2) } else { line }
     }
 
@@ -278,8 +284,11 @@ impl Sink for LinesSink {
         if self.is(Flaw::Hoards) {
             self.hoard.lock().unwrap().extend(batch.iter().cloned());
         }
-        let deadline =
-            if self.is(Flaw::Hangs) { deadline + std::time::Duration::from_secs(3600) } else { deadline };
+        let deadline = match self.flaw {
+            Flaw::Hangs => deadline + Duration::from_secs(3600),
+            Flaw::Impatient => Instant::now() + Duration::from_millis(20),
+            _ => deadline,
+        };
         let published = timeout_at(deadline, self.publish_all(batch, report)).await;
         let late = || Err(SinkError::new(ErrorKind::Timeout, "publish", "no answer before the deadline"));
         if let Err(error) = published.unwrap_or_else(|_| late()) {

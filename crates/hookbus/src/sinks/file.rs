@@ -15,7 +15,7 @@ use hookbus_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::single::Single;
+use super::{closed::Closed, single::Single};
 use crate::append::{LineFile, private_folder};
 
 /// The file of a route that names none.
@@ -95,6 +95,7 @@ struct FileSink {
     dir: PathBuf,
     open: Arc<Mutex<OpenFiles>>,
     writer: Single,
+    closed: Closed,
     _lock: fs::File,
 }
 
@@ -116,7 +117,7 @@ struct Lines {
 
 impl FileSink {
     fn new(dir: PathBuf, lock: fs::File) -> Self {
-        Self { dir, open: Arc::default(), writer: Single::new(), _lock: lock }
+        Self { dir, open: Arc::default(), writer: Single::new(), closed: Closed::default(), _lock: lock }
     }
 
     /// The lines of a batch, by file.
@@ -165,6 +166,9 @@ impl Sink for FileSink {
     }
 
     async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
+        if let Err(closed) = self.closed.check() {
+            return report.set_rest(&Outcome::retry(closed));
+        }
         let (open, files) = (Arc::clone(&self.open), self.lines(batch));
         let write = move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +200,7 @@ impl Sink for FileSink {
     }
 
     async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
+        self.closed.check()?;
         let (open, dir) = (Arc::clone(&self.open), self.dir.clone());
         let path = match target {
             Probe::Sink => None,
@@ -211,6 +216,7 @@ impl Sink for FileSink {
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
+        self.closed.close();
         self.open.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
         Ok(())
     }

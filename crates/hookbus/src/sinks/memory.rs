@@ -13,6 +13,8 @@ use hookbus_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::closed::Closed;
+
 /// The plugin of type `memory`.
 #[derive(Debug)]
 pub struct Memory;
@@ -49,10 +51,12 @@ impl SinkPlugin for Memory {
     }
 }
 
-/// A sink that keeps the newest events. Clones share what they keep: register one and read the other.
+/// A sink that keeps the newest events. Clones share what they keep, and each is closed for itself: register one and
+/// read the other.
 #[derive(Clone, Debug)]
 pub struct MemorySink {
     kept: Arc<Mutex<Kept>>,
+    closed: Closed,
 }
 
 #[derive(Debug)]
@@ -66,7 +70,7 @@ impl MemorySink {
     /// Keeps the newest `limit` events, at least one.
     pub fn new(limit: usize) -> Self {
         let kept = Kept { limit: limit.max(1), total: 0, events: VecDeque::new() };
-        Self { kept: Arc::new(Mutex::new(kept)) }
+        Self { kept: Arc::new(Mutex::new(kept)), closed: Closed::default() }
     }
 
     /// How many events have been published, kept or not.
@@ -91,6 +95,9 @@ impl Sink for MemorySink {
     }
 
     async fn publish(&self, batch: &Batch, report: &Report, _: Instant) {
+        if let Err(closed) = self.closed.check() {
+            return report.set_rest(&Outcome::retry(closed));
+        }
         let mut kept = self.lock();
         for (at, envelope) in batch.iter().enumerate() {
             while kept.events.len() >= kept.limit {
@@ -103,10 +110,11 @@ impl Sink for MemorySink {
     }
 
     async fn probe(&self, _: Probe<'_>, _: Instant) -> Result<(), SinkError> {
-        Ok(())
+        self.closed.check()
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
+        self.closed.close();
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The sinks that come with hookbus. This is the one place that lists them.
 
+mod closed;
 mod file;
 mod memory;
 mod single;

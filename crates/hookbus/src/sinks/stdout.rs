@@ -10,7 +10,7 @@ use hookbus_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::single::Single;
+use super::{closed::Closed, single::Single};
 
 /// The plugin of type `stdout`.
 #[derive(Debug)]
@@ -28,13 +28,14 @@ impl SinkPlugin for Stdout {
     type Config = StdoutConfig;
 
     async fn connect(_: StdoutConfig, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(StdoutSink { writer: Single::new() }))
+        Ok(Box::new(StdoutSink { writer: Single::new(), closed: Closed::default() }))
     }
 }
 
 #[derive(Debug)]
 struct StdoutSink {
     writer: Single,
+    closed: Closed,
 }
 
 #[async_trait]
@@ -44,6 +45,9 @@ impl Sink for StdoutSink {
     }
 
     async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
+        if let Err(closed) = self.closed.check() {
+            return report.set_rest(&Outcome::retry(closed));
+        }
         let mut lines = Vec::with_capacity(batch.body_bytes() + 512 * batch.len());
         for envelope in batch.iter() {
             envelope.event.write_structured(&mut lines);
@@ -63,10 +67,12 @@ impl Sink for StdoutSink {
     }
 
     async fn probe(&self, _: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
+        self.closed.check()?;
         self.writer.run("probe", deadline, || ()).await
     }
 
     async fn close(&self, _: Instant) -> Result<(), SinkError> {
+        self.closed.close();
         Ok(())
     }
 }
