@@ -1,6 +1,7 @@
 //! The checks that run no test: formatting, clippy, features, documentation, dependencies, tidy.
 
 use crate::{
+    new_sink,
     run::{Result, cargo, exists, run},
     tidy,
     workspace::{Package, Workspace},
@@ -12,11 +13,12 @@ const CARGO_DENY: &str = "cargo-deny@0.20.2";
 type Check = fn(&Workspace) -> Result;
 
 /// What `lint` runs: the quick ones first.
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("fmt", fmt),
     ("tidy", tidy::tidy),
     ("deny", deny),
     ("clippy", clippy),
+    ("scaffold", new_sink::check),
     ("features", features),
     ("doc", doc),
 ];
@@ -41,7 +43,8 @@ pub(crate) fn clippy(_: &Workspace) -> Result {
     run(&mut cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
 }
 
-/// Checks what a build of the whole workspace hides, because there all features are on for all crates.
+/// Checks what a build of the whole workspace hides, because there all features are on for all crates; and asks the
+/// program, built with each bus alone, what it has.
 pub(crate) fn features(workspace: &Workspace) -> Result {
     let selections = workspace.packages.iter().flat_map(selections);
     let failed = selections.filter_map(|selection| {
@@ -49,7 +52,10 @@ pub(crate) fn features(workspace: &Workspace) -> Result {
         let mut command = cargo(["clippy", "--quiet", "--no-default-features", "-p"]);
         run(command.args(selection).args(["--", "-D", "warnings"])).err()
     });
-    let failed = failed.collect::<Vec<_>>();
+    let asked = ["", "kafka", "rabbitmq", "redis"].into_iter().filter_map(|features| {
+        run(&mut cargo(["test", "--quiet", "-p", "hookbus", "--test", "sinks", "--features", features])).err()
+    });
+    let failed = failed.chain(asked).collect::<Vec<_>>();
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 

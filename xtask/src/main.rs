@@ -5,8 +5,10 @@
 
 mod bench;
 mod brokers;
+mod conformance;
 mod fuzz;
 mod lint;
+mod new_sink;
 mod run;
 mod summary;
 mod test;
@@ -58,6 +60,11 @@ enum Command {
     /// Measure the bridge against a floor of the same run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run the conformance kit on every sink, and show a table of all cases.
+    Conformance,
+    NewSink(new_sink::NewSink),
+    /// Make a sink with `new-sink`, let it pass its tests, and remove it again.
+    Scaffold,
     /// Feed a target of `fuzz/` with made-up input for a while (installs cargo-fuzz if missing; needs nightly Rust).
     Fuzz(fuzz::Fuzz),
     /// Run an end-to-end test in a release build for longer than `test` does, and show its figures.
@@ -93,6 +100,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Advisories => lint::advisories(&workspace)?,
         Command::Brokers(what) => what.run()?,
         Command::Bench(what) => what.run(&workspace)?,
+        Command::Conformance => return conformance::run(&workspace),
+        Command::NewSink(new_sink) => new_sink.run()?,
+        Command::Scaffold => new_sink::check(&workspace)?,
         Command::Fuzz(fuzz) => fuzz.run()?,
         Command::Torture(what) => what.run()?,
     }

@@ -4,8 +4,8 @@ use clap::Subcommand;
 
 use crate::run::{Result, cargo, run};
 
-/// The bridge and its tests, built as one selection, so that nothing is compiled twice.
-const SELECTION: [&str; 5] = ["--release", "-p", "hookbus", "-p", "hookbus-tests"];
+/// The bridge with all its sinks and its tests, built as one selection, so that nothing is compiled twice.
+const SELECTION: [&str; 3] = ["--release", "--workspace", "--all-features"];
 
 /// What is tortured.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -23,30 +23,58 @@ pub(crate) enum Torture {
         #[arg(default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         rounds: u64,
     },
+    /// Kill, stop, freeze and cut off real brokers under load again and again: no answered event lost.
+    Faults {
+        /// How many times each.
+        #[arg(default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        outages: u64,
+        /// How many clients.
+        #[arg(default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=1000))]
+        clients: u64,
+    },
+    /// Send requests to a bridge with one route to all three buses, a tenth of them forged, and find each accepted
+    /// event on each bus once, byte for byte and authentic, with the buses' own clients.
+    Buses {
+        /// How many requests; a multiple of ten.
+        #[arg(default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(10..))]
+        requests: u64,
+    },
+}
+
+/// What to run, and what makes it longer.
+struct Longer {
+    /// A test, or a module of tests.
+    name: &'static str,
+    variables: Vec<(&'static str, u64)>,
 }
 
 impl Torture {
     pub(crate) fn run(self) -> Result {
-        let (test, variable, value) = self.test();
+        let Longer { name, variables } = self.longer();
         run(cargo(["build", "--bin", "hookbus", "--test", "it"]).args(SELECTION))?;
         let mut command = cargo(["test", "--test", "it"]);
-        command.args(SELECTION).args(["--", "--exact", test, "--nocapture"]);
-        run(command.env(variable, value.to_string()))
+        command.args(SELECTION).args(["--", name, "--nocapture"]);
+        run(command.envs(variables.into_iter().map(|(variable, value)| (variable, value.to_string()))))
     }
 
-    /// The test, the variable that makes it longer, and how long.
-    fn test(self) -> (&'static str, &'static str, u64) {
+    fn longer(self) -> Longer {
         match self {
-            Self::Load { requests } => (
-                "load::every_accepted_body_is_on_disk_byte_for_byte_and_no_forged_one",
-                "HOOKBUS_TEST_LOAD",
-                requests,
-            ),
-            Self::Sigterm { rounds } => (
-                "shutdown::under_load_every_request_is_answered_and_every_answered_event_is_on_disk",
-                "HOOKBUS_TEST_ROUNDS",
-                rounds,
-            ),
+            Self::Load { requests } => Longer {
+                name: "load::every_accepted_body_is_on_disk_byte_for_byte_and_no_forged_one",
+                variables: vec![("HOOKBUS_TEST_LOAD", requests)],
+            },
+            Self::Sigterm { rounds } => Longer {
+                name: "shutdown::under_load_every_request_is_answered_and_every_answered_event_is_on_disk",
+                variables: vec![("HOOKBUS_TEST_ROUNDS", rounds)],
+            },
+            Self::Faults { outages, clients } => Longer {
+                name: "faults::outage::",
+                variables: vec![("HOOKBUS_TEST_OUTAGES", outages), ("HOOKBUS_TEST_CLIENTS", clients)],
+            },
+            Self::Buses { requests } => Longer {
+                name: "buses::every_bus_has_each_accepted_event_once_and_no_forged_one",
+                variables: vec![("HOOKBUS_TEST_BUSES", requests)],
+            },
         }
     }
 }
@@ -58,16 +86,28 @@ mod tests {
     /// A filter that matches nothing would pass and prove nothing.
     #[test]
     fn the_tests_it_names_exist() {
+        const CROWD: &str = include_str!("../../tests/it/faults/crowd.rs");
         let sources = [
             ("load", include_str!("../../tests/it/load.rs")),
             ("shutdown", include_str!("../../tests/it/shutdown.rs")),
+            ("faults::outage", include_str!("../../tests/it/faults/outage.rs")),
+            ("buses", include_str!("../../tests/it/buses/mod.rs")),
         ];
-        for torture in [Torture::Load { requests: 10 }, Torture::Sigterm { rounds: 1 }] {
-            let (test, variable, _) = torture.test();
-            let (module, name) = test.split_once("::").unwrap();
+        let tortures = [
+            Torture::Load { requests: 10 },
+            Torture::Sigterm { rounds: 1 },
+            Torture::Faults { outages: 1, clients: 2 },
+            Torture::Buses { requests: 10 },
+        ];
+        for torture in tortures {
+            let Longer { name, variables } = torture.longer();
+            let (module, test) = name.rsplit_once("::").unwrap();
             let (_, text) = sources.iter().find(|(known, _)| *known == module).unwrap();
-            assert!(text.contains(&format!("async fn {name}()")), "{test}");
-            assert!(text.contains(&format!("\"{variable}\"")), "{variable}");
+            assert!(text.contains(&format!("async fn {test}")), "{name}");
+            for (variable, _) in variables {
+                let variable = format!("\"{variable}\"");
+                assert!(text.contains(&variable) || CROWD.contains(&variable), "{variable}");
+            }
         }
     }
 }

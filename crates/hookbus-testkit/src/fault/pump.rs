@@ -140,8 +140,9 @@ impl<'c> Pump<'c> {
                 Effect::Hold | Effect::End => continue,
                 Effect::Pass => piece.len(),
             };
-            self.to.write_all(&piece[..passes]).await?;
+            // Counted first: whoever gets the bytes may ask at once how many there were.
             self.weather.passed(self.direction, passes);
+            self.to.write_all(&piece[..passes]).await?;
             piece = &mut piece[passes..];
             if matches!(fault, Some(Fault::CutAfter(cut, _)) if cut == self.direction)
                 && self.weather.is_used_up()
