@@ -137,6 +137,11 @@ impl Event {
     }
 }
 
+/// FastPix's recorded event with this id, about this object.
+pub(crate) fn video(id: &str, object: &str) -> Vec<u8> {
+    FASTPIX.replace(FASTPIX_ID, id).replace(FASTPIX_OBJECT, object).into_bytes()
+}
+
 fn body(number: u64, provider: Provider, kind: Kind) -> Vec<u8> {
     let id = format!("00000000-0000-4000-8000-{number:012}");
     let ordinary = match provider {

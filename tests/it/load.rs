@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// Connections that send, each kept alive.
-const CONNECTIONS: usize = 64;
+pub(crate) const CONNECTIONS: usize = 64;
 
 /// How many requests were answered how.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    accepted: u64,
-    refused: u64,
+pub(crate) struct Tally {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,18 +35,7 @@ async fn every_accepted_body_is_on_disk_byte_for_byte_and_no_forged_one() {
     let bridge = Bridge::start(Setup::default()).await;
     let memory = Memory::before(&bridge);
     let begun = Instant::now();
-
-    let next = Arc::new(AtomicU64::new(0));
-    let mut senders = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        senders.spawn(send(bridge.address(), Arc::clone(&next), count));
-    }
-    let mut sum = Tally::default();
-    while let Some(tally) = senders.join_next().await {
-        let tally = tally.unwrap();
-        sum.accepted += tally.accepted;
-        sum.refused += tally.refused;
-    }
+    let sum = send_all(bridge.address(), count).await;
     let took = begun.elapsed();
     assert_eq!(sum, Tally { accepted: count / 10 * 9, refused: count / 10 });
 
@@ -64,6 +53,22 @@ async fn every_accepted_body_is_on_disk_byte_for_byte_and_no_forged_one() {
     );
     // Bodies in flight, what the lane holds, and the memory of recent events.
     memory.check(&bridge, "load", (16 + 32) << 20);
+}
+
+/// Sends so many events of the corpus over all connections, and checks each answer.
+pub(crate) async fn send_all(address: SocketAddr, count: u64) -> Tally {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut senders = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        senders.spawn(send(address, Arc::clone(&next), count));
+    }
+    let mut sum = Tally::default();
+    while let Some(tally) = senders.join_next().await {
+        let tally = tally.unwrap();
+        sum.accepted += tally.accepted;
+        sum.refused += tally.refused;
+    }
+    sum
 }
 
 /// Sends events until there are no more, and checks each answer.

@@ -7,8 +7,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failed step is a failed test")]
 
+mod buses;
 mod clients;
 mod corpus;
+mod faults;
 mod ingress;
 mod load;
 mod shutdown;

@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{EventTime, VerifiedEvent};
+use crate::VerifiedEvent;
 
 /// Deeper nesting is written as `data_base64`: readers commonly stop at 128 levels.
 const MAX_DEPTH: usize = 100;
@@ -21,7 +21,7 @@ impl VerifiedEvent {
         each("id", self.id().as_str());
         each("source", &format!("/hooks/{}", self.source()));
         each("type", self.event_type());
-        each("time", &self.time().unwrap_or_else(|| EventTime::from(self.received())).to_string());
+        each("time", &self.timestamp().to_string());
         if let Some(subject) = self.subject() {
             each("subject", subject);
         }

@@ -71,6 +71,11 @@ impl VerifiedEvent {
         self.inner.time
     }
 
+    /// The event's time as every consumer sees it: the provider's, else when it arrived.
+    pub fn timestamp(&self) -> EventTime {
+        self.time().unwrap_or_else(|| EventTime::from(self.received()))
+    }
+
     /// When the request arrived here.
     pub fn received(&self) -> SystemTime {
         self.inner.received
@@ -191,7 +196,7 @@ impl EventTime {
     }
 
     /// Seconds since 1970, rounded down, for comparing with a clock.
-    pub(crate) fn unix_seconds(self) -> i64 {
+    pub fn unix_seconds(self) -> i64 {
         self.0.as_millisecond().div_euclid(1000)
     }
 }

@@ -40,11 +40,17 @@ fn meaning(place: Place, error: &lapin::Error) -> (ErrorKind, &'static str) {
             // 403 at the login: user or password. Later the same code means one exchange, queue or topic.
             (AMQPErrorKind::Soft(Soft::ACCESSREFUSED), Place::Login) => (Auth, "the login was refused"),
             // A channel's error that was seen on a connection which is gone as well: its connection is the trouble.
-            (AMQPErrorKind::Soft(_), Place::Login | Place::Connection) => (Unavailable, "the connection is lost"),
+            (AMQPErrorKind::Soft(_), Place::Login | Place::Connection) => {
+                (Unavailable, "the connection is lost")
+            }
             // 403: no permission to write to this exchange or topic, or the exchange is internal.
-            (AMQPErrorKind::Soft(Soft::ACCESSREFUSED), Place::Channel) => (Unroutable, "the address is forbidden"),
+            (AMQPErrorKind::Soft(Soft::ACCESSREFUSED), Place::Channel) => {
+                (Unroutable, "the address is forbidden")
+            }
             // 404: there is no such exchange, or no such queue.
-            (AMQPErrorKind::Soft(Soft::NOTFOUND), Place::Channel) => (Unroutable, "the address does not exist"),
+            (AMQPErrorKind::Soft(Soft::NOTFOUND), Place::Channel) => {
+                (Unroutable, "the address does not exist")
+            }
             // 405: an exclusive queue of another connection, which therefore cannot be asked about.
             (AMQPErrorKind::Soft(Soft::RESOURCELOCKED), Place::Channel) => {
                 (Unroutable, "the queue belongs to another connection")
@@ -63,7 +69,9 @@ fn meaning(place: Place, error: &lapin::Error) -> (ErrorKind, &'static str) {
                 (Unroutable, "the message was routed to no queue")
             }
             // 320: the node stops, or an operator closed the connection.
-            (AMQPErrorKind::Hard(Hard::CONNECTIONFORCED), _) => (Unavailable, "the broker closed the connection"),
+            (AMQPErrorKind::Hard(Hard::CONNECTIONFORCED), _) => {
+                (Unavailable, "the broker closed the connection")
+            }
             // 402, 530: the virtual host does not exist, or this user may not enter it, or too many have. RabbitMQ
             // has one code for all of them; what helps is a change of user, permissions or URL.
             (AMQPErrorKind::Hard(Hard::INVALIDPATH | Hard::NOTALLOWED), Place::Login) => {
@@ -75,7 +83,9 @@ fn meaning(place: Place, error: &lapin::Error) -> (ErrorKind, &'static str) {
             // 506: it has run out of something.
             (AMQPErrorKind::Hard(Hard::RESOURCEERROR), _) => (Overloaded, "the broker lacks resources"),
             // 541: a node in trouble, such as a virtual host that is down.
-            (AMQPErrorKind::Hard(Hard::INTERNALERROR), _) => (Unavailable, "the broker has an internal error"),
+            (AMQPErrorKind::Hard(Hard::INTERNALERROR), _) => {
+                (Unavailable, "the broker has an internal error")
+            }
             // 501 to 505, 540: one side broke the protocol. A message may be the cause, but all in flight are lost
             // alike: each is tried again, alone, and only the one that keeps failing ends as a dead letter.
             (AMQPErrorKind::Hard(_), Place::Login) => (Unavailable, "no AMQP 0-9-1 can be spoken there"),

@@ -42,6 +42,7 @@ pub struct RabbitMqConfig {
 /// TLS beyond the defaults.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "rabbitmq-tls")]
 pub struct TlsConfig {
     /// Certificates to trust as well as the system's, as PEM. Relative to the configuration file. Read at each connect.
     #[serde(default)]
@@ -99,5 +100,67 @@ impl RabbitMqConfig {
     /// The heartbeat as AMQP has it.
     pub(crate) fn heartbeat_seconds(&self) -> u16 {
         u16::try_from(self.heartbeat.get().as_secs()).unwrap_or(u16::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<RabbitMqConfig, String> {
+        let config: RabbitMqConfig = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        config.check().map(|()| config).map_err(|invalid| format!("{}: {}", invalid.key, invalid.message))
+    }
+
+    #[test]
+    fn only_the_url_is_needed() {
+        let config = read("url = 'amqp://localhost'").unwrap();
+        assert_eq!((config.user(), config.heartbeat_seconds()), ("guest", 10));
+        assert_eq!(config.max_message_size.get(), 16 << 20);
+        let config = read("url = ['amqp://a/v', 'amqp://b/v']\npassword = { env = 'PASSWORD' }").unwrap();
+        assert_eq!(config.user(), "guest", "with a password of its own");
+        assert!(read("").unwrap_err().contains("url"));
+    }
+
+    #[test]
+    fn mistakes_are_told_by_their_key() {
+        let error = |more: &str| read(&format!("url = 'amqp://localhost'\n{more}")).unwrap_err();
+        assert!(error("username = 'hookbus'").starts_with("username: `username` needs a `password`"));
+        assert!(error("username = ''\npassword = { env = 'P' }").starts_with("username: "));
+        assert!(error("tls = {}").starts_with("tls: `tls` is for a URL that begins with `amqps://`"));
+        assert!(error("heartbeat = '1500ms'").starts_with("heartbeat: "));
+        assert!(error("heartbeat = '1d'").starts_with("heartbeat: "));
+        assert!(error("heart-beat = '1s'").contains("unknown field"));
+        assert!(error("password = 'hunter2'").contains("a secret does not belong into this file"));
+        assert!(read("url = []").unwrap_err().contains("at least one"));
+        assert!(read("url = 3").unwrap_err().contains("a URL or a list of URLs"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn certificate_and_key_go_together() {
+        let with = |tls: &str| read(&format!("url = 'amqps://localhost'\ntls = {tls}"));
+        assert!(with("{}").is_ok() && with("{ ca = 'ca.pem' }").is_ok());
+        assert!(with("{ cert = 'c.pem', key = { file = 'k.pem' } }").is_ok());
+        assert!(with("{ cert = 'c.pem' }").unwrap_err().contains("go together"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_names_the_feature_that_has_it() {
+        let error = read("url = 'amqps://localhost'").unwrap_err();
+        assert!(error.starts_with("url: ") && error.contains("--features rabbitmq-tls"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_never_shown() {
+        for url in ["'amqp://guest:hunter2@h'", "['amqp://h', 'amqp://guest:hunter2@h']"] {
+            let error = read(&format!("url = {url}")).unwrap_err();
+            assert!(error.contains("`username`") && error.contains("password = {"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // What is read has no place for one, and references show where a secret is.
+        let shown = format!("{:?}", read("url = 'amqp://h'\npassword = { env = 'PASSWORD' }").unwrap());
+        assert!(shown.contains("PASSWORD"), "{shown}");
     }
 }

@@ -67,7 +67,9 @@ pub(crate) async fn connect(
     match timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => Ok(Link::new(connection, wire)),
         Ok(Err(error)) => Err(lost(error)),
-        Err(_) => Err(SinkError::new(ErrorKind::Timeout, "connect", format!("no answer from {node} in time"))),
+        Err(_) => {
+            Err(SinkError::new(ErrorKind::Timeout, "connect", format!("no answer from {node} in time")))
+        }
     }
 }
 

@@ -226,11 +226,13 @@ mod tests {
 
     #[test]
     fn nodes_are_tried_in_turn() {
-        let nodes = Nodes::checked(["amqp://a", "amqp://b", "amqp://c"].map(|url| url.parse().unwrap()).into());
+        let nodes =
+            Nodes::checked(["amqp://a", "amqp://b", "amqp://c"].map(|url| url.parse().unwrap()).into());
         let order = |first| nodes.clone().unwrap().from(first).map(|(at, _)| at).collect::<Vec<_>>();
         assert_eq!(order(0), [0, 1, 2]);
         assert_eq!(order(2), [2, 0, 1]);
-        let wrong = |urls: [&str; 2]| Nodes::checked(urls.map(|url| url.parse().unwrap()).into()).unwrap_err();
+        let wrong =
+            |urls: [&str; 2]| Nodes::checked(urls.map(|url| url.parse().unwrap()).into()).unwrap_err();
         assert!(wrong(["amqp://a", "amqps://b"]).contains("or none"));
         assert!(wrong(["amqp://a/x", "amqp://b/y"]).contains("same virtual host"));
         assert!(Nodes::checked(vec![]).is_err());

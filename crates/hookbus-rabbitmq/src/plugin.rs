@@ -1,6 +1,8 @@
 //! The plugin: how a configuration becomes a sink.
 
-use hookbus_core::{SecretRef, Sink, SinkContext, SinkError, SinkPlugin, registry::Invalid, sink::AddressKey};
+use hookbus_core::{
+    SecretRef, Sink, SinkContext, SinkError, SinkPlugin, registry::Invalid, sink::AddressKey,
+};
 
 use crate::{RabbitMqConfig, sink::RabbitMqSink};
 

@@ -3,9 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use async_trait::async_trait;
-use hookbus_core::{
-    Batch, Capabilities, ErrorKind, Instant, Probe, Report, Sink, SinkContext, SinkError,
-};
+use hookbus_core::{Batch, Capabilities, ErrorKind, Instant, Probe, Report, Sink, SinkContext, SinkError};
 use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use tokio::{sync::Mutex, time::timeout_at};
 
@@ -133,13 +131,14 @@ impl Sink for RabbitMqSink {
 
     async fn publish(&self, batch: &Batch, report: &Report, deadline: Instant) {
         let work = Work::new(batch, report);
-        let done = match timeout_at(deadline, self.link(deadline)).await.unwrap_or_else(|_| Err(late("publish"))) {
-            Ok(link) => {
-                let all = deliver(&link, &work, self.config.max_message_size.as_len());
-                while_it_is_well(&link, deadline, "publish", all).await
-            }
-            Err(error) => Err(error),
-        };
+        let done =
+            match timeout_at(deadline, self.link(deadline)).await.unwrap_or_else(|_| Err(late("publish"))) {
+                Ok(link) => {
+                    let all = deliver(&link, &work, self.config.max_message_size.as_len());
+                    while_it_is_well(&link, deadline, "publish", all).await
+                }
+                Err(error) => Err(error),
+            };
         if let Err(error) = done {
             work.give_up(&error);
         }

@@ -1,11 +1,12 @@
 //! Addresses that are missing, forbidden, or go away: each is charged to the right events, and to no other.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod rabbit;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use hookbus_brokers::{Contact, Kind, shared};
-use hookbus_core::{Address, Batch, Envelope, ErrorKind, Outcome, Probe, Report, Sink};
+use hookbus_core::{Address, Batch, Envelope, ErrorKind, Instant, Outcome, Probe, Report, Sink};
 use hookbus_testkit::TestEvent;
 use lapin::{
     ExchangeKind,
@@ -33,7 +34,7 @@ async fn returned_messages_are_charged_to_the_right_events() {
     // By turns: to the queue, to no queue, through an exchange that routes this key, and one that routes it nowhere.
     let addresses =
         [to_queue(&queue), to_queue(&missing), to_exchange(&fanout, &key), to_exchange(&fanout, &missing)];
-    let is_good = |n: usize| n % 2 == 0;
+    let is_good = |n: usize| n.is_multiple_of(2);
     let sink: Arc<dyn Sink> = sink.into();
     for round in 0..5 {
         let calls = (0..4).map(|call| {
@@ -86,7 +87,10 @@ async fn a_deleted_exchange_costs_the_others_nothing() {
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
     let delete = async {
         // Once something has arrived, so that it happens in the middle.
-        while rabbit.count(&doomed).await.is_empty() {}
+        let until = soon();
+        while rabbit.length(&doomed).await == 0 {
+            assert!(Instant::now() < until, "nothing arrives");
+        }
         rabbit.delete_exchange(&doomed).await;
         stop.send(()).unwrap();
     };
@@ -110,7 +114,7 @@ async fn a_deleted_exchange_costs_the_others_nothing() {
     let there = rabbit.count(&safe).await;
     let mut doomed_words: BTreeMap<String, usize> = BTreeMap::new();
     for (n, outcome) in outcomes.iter().enumerate() {
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             assert_eq!(word(outcome), "delivered", "event {n}: {outcome:?}");
             assert!(there.contains_key(&format!("e{n}")), "event {n} is lost");
         } else {
@@ -151,7 +155,8 @@ async fn what_is_forbidden_is_said_of_the_right_thing() {
     let with = async |url: &str, secret: &str| {
         std::fs::write(&file, secret).unwrap();
         let (address, file) = (broker.address(), file.display());
-        sink(&format!("url='amqp://{address}/{url}'\nusername='{user}'\npassword={{ file = '{file}' }}")).await
+        sink(&format!("url='amqp://{address}/{url}'\nusername='{user}'\npassword={{ file = '{file}' }}"))
+            .await
     };
 
     let sink = with("%2f", password).await;
@@ -160,7 +165,7 @@ async fn what_is_forbidden_is_said_of_the_right_thing() {
     for (n, outcome) in words(&publish(&*sink, envelopes, soon()).await).iter().enumerate() {
         // All of a batch had been sent when its channel was closed.
         let expected: &[&str] =
-            if n % 2 == 0 { &["delivered"] } else { &["maybe unroutable", "retry unroutable"] };
+            if n.is_multiple_of(2) { &["delivered"] } else { &["maybe unroutable", "retry unroutable"] };
         assert!(expected.contains(&outcome.as_str()), "event {n}: {outcome}");
     }
     let alone = publish(&*sink, vec![event("alone", &addresses[1])], soon()).await;
@@ -199,7 +204,8 @@ async fn a_full_queue_asks_for_less() {
     rabbit.queue_with(&queue, arguments).await;
     let envelopes = (0..100).map(|n| event(format!("e{n}"), &to_queue(&queue))).collect();
     let outcomes = words(&publish(&*sink, envelopes, soon()).await);
-    let (there, delivered) = (rabbit.count(&queue).await, outcomes.iter().filter(|word| *word == "delivered"));
+    let (there, delivered) =
+        (rabbit.count(&queue).await, outcomes.iter().filter(|word| *word == "delivered"));
     assert_eq!(there.len(), delivered.count());
     assert!(outcomes.iter().any(|word| word == "maybe overloaded"), "{outcomes:?}");
     rabbit.delete_queue(&queue).await;
@@ -217,7 +223,8 @@ async fn publishes_dropped_beside_others_cost_them_nothing() {
         Batch::new((0..count).map(|n| event(format!("{name}-{n}"), address)).collect::<Vec<_>>())
     };
     for round in 0..20 {
-        let (dropped, steady) = (batch(format!("dropped-{round}"), 300), batch(format!("steady-{round}"), 300));
+        let (dropped, steady) =
+            (batch(format!("dropped-{round}"), 300), batch(format!("steady-{round}"), 300));
         let (first, second) = (Report::new(300), Report::new(300));
         let some = async {
             while first.get(round * 10).is_none() {

@@ -44,14 +44,16 @@ fn main() {
 }
 
 /// The fields of an entry as the sink makes them.
-fn fields(envelope: &Envelope) -> Vec<(String, Vec<u8>)> {
+type Fields = Vec<(String, Vec<u8>)>;
+
+fn fields(envelope: &Envelope) -> Fields {
     let event = Observed::of(&envelope.event);
     let attributes =
         event.attributes.into_iter().map(|(name, value)| (format!("ce_{name}"), value.into_bytes()));
     attributes.chain(event.proof).chain([("data".to_owned(), event.body.to_vec())]).collect()
 }
 
-async fn driver(url: &str, fields: &Arc<[Vec<(String, Vec<u8>)>]>) -> Duration {
+async fn driver(url: &str, fields: &Arc<[Fields]>) -> Duration {
     let info = redis::IntoConnectionInfo::into_connection_info(url).unwrap();
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let connection = redis::Client::open(info).unwrap().get_multiplexed_async_connection().await.unwrap();
@@ -69,11 +71,7 @@ async fn driver(url: &str, fields: &Arc<[Vec<(String, Vec<u8>)>]>) -> Duration {
     }
 }
 
-async fn pipeline(
-    mut connection: MultiplexedConnection,
-    fields: Arc<[Vec<(String, Vec<u8>)>]>,
-    start: usize,
-) {
+async fn pipeline(mut connection: MultiplexedConnection, fields: Arc<[Fields]>, start: usize) {
     let mut pipeline = Pipeline::with_capacity(PIPELINE);
     for entry in &fields[start..fields.len().min(start + PIPELINE)] {
         let mut command = Cmd::with_capacity(3 + 2 * entry.len(), 2048);

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Client, PATIENCE, Provider, Written};
+use super::{Client, DeadLetter, PATIENCE, Provider, Written};
 
 /// What differs from test to test in the configuration; each text is TOML.
 pub(crate) struct Setup {
@@ -87,13 +87,18 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Starts the binary and waits until it listens.
     pub(crate) async fn start(setup: Setup) -> Self {
+        Self::start_with(&setup.config()).await
+    }
+
+    /// The same with this configuration. Secrets of both providers are beside it, each in a file.
+    pub(crate) async fn start_with(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for provider in Provider::ALL {
             let path = folder.path().join(format!("{}.secret", provider.name()));
             write_private(&path, &[provider.secret().expose(), b"\n"].concat());
         }
         let config = folder.path().join("hookbus.toml");
-        write_private(&config, setup.config().as_bytes());
+        write_private(&config, text.as_bytes());
         let mut command = Command::new(binary());
         command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(&config);
         command.current_dir(folder.path()).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
@@ -126,16 +131,20 @@ impl Bridge {
 
     /// Waits for a line of its log with this beginning of a message.
     pub(crate) async fn logged(&mut self, message: &str) -> Value {
-        let find = |lines: &Vec<String>| {
-            let values = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let says = |value: &Value| {
-                value["fields"]["message"].as_str().is_some_and(|text| text.starts_with(message))
-            };
-            values.into_iter().find(says)
-        };
-        let found = timeout(PATIENCE, self.log.wait_for(|lines| find(lines).is_some())).await;
-        let found = found.ok().and_then(|waited| waited.ok().and_then(|lines| find(&lines)));
-        found.unwrap_or_else(|| panic!("it never logged `{message}`"))
+        self.logged_times(message, 1).await.remove(0)
+    }
+
+    /// Waits until so many lines of its log have this beginning of a message, and returns those there are.
+    pub(crate) async fn logged_times(&mut self, message: &str, times: usize) -> Vec<Value> {
+        let enough = |lines: &Vec<String>| saying(lines, message).len() >= times;
+        let found = timeout(PATIENCE, self.log.wait_for(enough)).await;
+        let found = found.ok().and_then(|waited| waited.ok().map(|lines| saying(&lines, message)));
+        found.unwrap_or_else(|| panic!("it never logged `{message}` for the {times}. time"))
+    }
+
+    /// How many lines of its log have this beginning of a message by now.
+    pub(crate) fn times_logged(&self, message: &str) -> usize {
+        saying(&self.log.borrow(), message).len()
     }
 
     /// All it has logged so far.
@@ -148,6 +157,12 @@ impl Bridge {
         kill_process(self.pid, signal).unwrap();
     }
 
+    /// Lets it end in order.
+    pub(crate) async fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.exit_code().await, 0, "{}", self.log());
+    }
+
     /// Waits until it has ended and all it logged is here, and returns its exit code.
     pub(crate) async fn exit_code(&mut self) -> i32 {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
@@ -157,10 +172,25 @@ impl Bridge {
         status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
     }
 
+    /// The events it gave up, each with its reason, in the default folder.
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
+        DeadLetter::read(&self.folder.path().join("hookbus-data/dead-letters.ndjson"))
+    }
+
     /// What it has written for a source.
     pub(crate) fn written(&self, source: &str) -> Vec<Written> {
         Written::read(&self.folder.path().join(format!("events/{source}.ndjson")))
     }
+}
+
+/// The lines with this beginning of a message.
+fn saying(lines: &[String], message: &str) -> Vec<Value> {
+    // A line is read only where it can be one of them.
+    let lines = lines.iter().filter(|line| line.contains(message));
+    let values = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let says =
+        |value: &Value| value["fields"]["message"].as_str().is_some_and(|text| text.starts_with(message));
+    values.filter(says).collect()
 }
 
 impl Drop for Bridge {

@@ -2,6 +2,7 @@
 //! back.
 
 mod bridge;
+pub(crate) mod bus;
 mod http;
 mod memory;
 mod provider;
@@ -10,7 +11,7 @@ mod written;
 use std::{env, time::Duration};
 
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Instant, interval},
 };
 
@@ -19,19 +20,24 @@ pub(crate) use self::{
     http::{Client, chunk, head, post},
     memory::Memory,
     provider::Provider,
-    written::Written,
+    written::{DeadLetter, Written},
 };
 
 /// How long anything may take that should take no time. Far more than needed: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The one at work among the tests that need the machine for themselves.
-static ALONE: Mutex<()> = Mutex::const_new(());
+/// The machine: tests that load it may share it with each other, but not with one that needs it for itself.
+static MACHINE: RwLock<()> = RwLock::const_new(());
 
 /// Waits for its turn where a test loads the machine or counts on short deadlines, which a loaded machine
 /// breaks.
-pub(crate) async fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().await
+pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
+}
+
+/// Waits for its turn where a test loads the machine and counts on nothing, so that others may do the same.
+pub(crate) async fn in_company() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().await
 }
 
 /// Waits until it holds, by looking; panics with `what` where it does not come to hold.

@@ -1,4 +1,4 @@
-//! Reading back what the `file` sink wrote, with code of our own.
+//! Reading back what the bridge wrote to files, with code of our own: lines of the `file` sink, dead letters.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -34,13 +34,7 @@ struct Line<'a> {
 impl Written {
     /// Reads a file of lines; one that is not there has none. What is no line is a failed test.
     pub(crate) fn read(path: &Path) -> Vec<Self> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
-            text => text.unwrap(),
-        };
-        assert!(text.ends_with('\n'), "the last line is not whole");
-        // By newline alone: a body may hold other line ends.
-        text.trim_end_matches('\n').split('\n').map(Self::parse).collect()
+        lines(path, Self::parse)
     }
 
     fn parse(text: &str) -> Self {
@@ -56,4 +50,42 @@ impl Written {
         let proof = serde_json::from_str(&line.hookbusproof).unwrap();
         Self { id: line.id, event_type: line.event_type, subject: line.subject, body, proof }
     }
+}
+
+/// One line of dead letters.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    /// The kind of error.
+    pub(crate) reason: String,
+    /// The event, whole.
+    pub(crate) event: Written,
+}
+
+#[derive(Deserialize)]
+struct Letter<'a> {
+    reason: String,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+impl DeadLetter {
+    /// Reads a file of dead letters; one that is not there has none. What is no line is a failed test.
+    pub(crate) fn read(path: &Path) -> Vec<Self> {
+        lines(path, |text| {
+            let letter: Letter<'_> =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in the line {text}"));
+            Self { reason: letter.reason, event: Written::parse(letter.event.get()) }
+        })
+    }
+}
+
+/// Reads each line of a file.
+fn lines<T>(path: &Path, parse: impl Fn(&str) -> T) -> Vec<T> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        text => text.unwrap(),
+    };
+    assert!(text.ends_with('\n'), "the last line is not whole");
+    // By newline alone: a body may hold other line ends.
+    text.trim_end_matches('\n').split('\n').map(parse).collect()
 }

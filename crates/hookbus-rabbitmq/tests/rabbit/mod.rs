@@ -8,16 +8,14 @@ use std::{
     time::Duration,
 };
 
-use hookbus_core::{
-    Address, Batch, Envelope, Instant, Outcome, Report, Sink, SinkContext, SinkPlugin as _,
-};
+use hookbus_core::{Address, Batch, Envelope, Instant, Outcome, Report, Sink, SinkContext, SinkPlugin as _};
 use hookbus_rabbitmq::RabbitMq;
 use hookbus_testkit::{Observed, TestEvent, address};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-        QueueDeleteOptions,
+        BasicGetOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -71,6 +69,13 @@ impl Rabbit {
 
     pub(crate) async fn delete_queue(&self, name: &str) {
         self.channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
+    /// How many messages are in a queue.
+    pub(crate) async fn length(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+        queue.message_count()
     }
 
     /// Takes everything out of a queue.

@@ -33,6 +33,9 @@ const CUT: u8 = 3;
 /// A second signal ended the bridge at once.
 const INTERRUPTED: u8 = 130;
 
+/// What is never logged.
+const SILENT: [&str; 1] = ["lapin=off"];
+
 #[derive(Parser)]
 #[command(
     name = "hookbus",
@@ -187,6 +190,9 @@ fn note(text: impl Display) {
 fn log_to_stderr(global: &Global) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&global.log);
     let filter = filter.or_else(|error| failure(format!("--log `{}`: {error}", global.log)))?;
+    // Whatever was asked for: some drivers log whole messages, and payloads are not for logs.
+    let filter =
+        SILENT.iter().filter_map(|target| target.parse().ok()).fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second bridge in one process finds the first one's log in place and uses it.
     let _ = match global.log_format {

@@ -87,7 +87,7 @@ impl Asides {
         if self.places.len() >= MOST {
             return SetAside::TooMany;
         }
-        let state = State::Waiting(now + backoff::jittered(1));
+        let state = State::Waiting(now + backoff::until_probe(1));
         self.places.insert(place.clone(), Aside { error, failures: 1, state });
         SetAside::New
     }
@@ -161,7 +161,7 @@ impl Asides {
 impl Aside {
     fn fail(&mut self, error: SinkError, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Waiting(now + backoff::jittered(self.failures));
+        self.state = State::Waiting(now + backoff::until_probe(self.failures));
         self.error = error;
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 const BASE: Duration = Duration::from_millis(100);
 /// No wait is longer.
 const CAP: Duration = Duration::from_secs(30);
+/// Waits before probes grow with so many failures, to 6.4 seconds.
+const PROBES: u32 = 7;
 /// No wait is shorter, so that a failing destination is not hammered by lucky draws.
 const FLOOR: Duration = Duration::from_millis(10);
 
@@ -15,6 +17,11 @@ pub(super) fn wait(failures: u32, random: u32) -> Duration {
     let ceiling = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(CAP);
     let span = ceiling.saturating_sub(FLOOR);
     FLOOR + span.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// The wait before the next probe: probes are cheap, and a destination that is back should not go unnoticed for long.
+pub(super) fn until_probe(failures: u32) -> Duration {
+    jittered(failures.min(PROBES))
 }
 
 /// A wait with a random number of the system's.

@@ -38,7 +38,7 @@ impl Pace {
             Self::Trial { failures } | Self::Probing { failures, .. } => failures.saturating_add(1),
             Self::Paused { .. } => return,
         };
-        *self = Self::Paused { until: now + backoff::jittered(failures), failures, error };
+        *self = Self::Paused { until: now + backoff::until_probe(failures), failures, error };
     }
 
     /// Whether it is time to probe; if so, a probe counts as under way.
