@@ -42,6 +42,25 @@ impl VerifiedEvent {
         }
     }
 
+    /// Calls `each` with the name and value of everything that stands beside the body in binary mode, in a fixed order:
+    /// the attributes with this prefix before their names, the proof headers under their own, and `content-type`, which
+    /// is the attribute `datacontenttype`.
+    pub fn binary(&self, prefix: &str, mut each: impl FnMut(&str, &[u8])) {
+        let mut name = String::with_capacity(32);
+        self.attributes(|attribute, value| {
+            if attribute != "datacontenttype" {
+                name.clear();
+                name.push_str(prefix);
+                name.push_str(attribute);
+                each(&name, value.as_bytes());
+            }
+        });
+        self.proof_headers().for_each(|(header, value)| each(header, value));
+        if let Some(content_type) = self.content_type() {
+            each("content-type", content_type.as_bytes());
+        }
+    }
+
     /// Appends the structured form as one line, newline included.
     ///
     /// The body is exact: `data` holds its bytes where they are one line of JSON without outer white space,

@@ -133,8 +133,14 @@ impl fmt::Display for SinkError {
         }
         write!(f, "{} ({}): {}", self.operation, self.kind.as_str(), self.message)?;
         let mut source = self.source();
+        // Many errors show their own source; what was said once is not repeated.
+        let mut said = self.message.to_string();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said.push_str(&text);
+            }
             source = error.source();
         }
         Ok(())

@@ -11,6 +11,7 @@ pub mod registry;
 pub mod route;
 pub mod secret;
 pub mod sink;
+mod tls;
 pub mod units;
 pub mod verify;
 
@@ -22,6 +23,7 @@ pub use registry::{SinkContext, SinkPlugin, SinkRegistry};
 pub use route::Router;
 pub use secret::{Secret, SecretRef};
 pub use sink::{Address, Batch, Capabilities, Envelope, Outcome, Position, Probe, Report, Sink, sink_fn};
+pub use tls::TlsConfig;
 pub use verify::{Claim, Refusal, RequestHead, Scheme, Verifier};
 
 /// The clock every deadline is measured on; it follows tokio's paused time in tests.

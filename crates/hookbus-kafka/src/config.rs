@@ -1,8 +1,6 @@
 //! `[sinks.NAME]` of type `kafka`.
 
-use std::path::PathBuf;
-
-use hookbus_core::{SecretRef, registry::Invalid};
+use hookbus_core::{SecretRef, TlsConfig, registry::Invalid};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,22 +26,6 @@ pub struct KafkaConfig {
     /// Any other property of librdkafka, such as `linger.ms`, but those that would break a promise.
     #[serde(default)]
     pub options: Options,
-}
-
-/// TLS.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(rename = "kafka-tls")]
-pub struct TlsConfig {
-    /// Certificates to trust, as PEM. Relative to the configuration file. Default: the system's.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Our own certificate, as PEM, where the brokers ask for one. Relative to the configuration file.
-    #[serde(default)]
-    pub cert: Option<PathBuf>,
-    /// Where the key of our certificate is.
-    #[serde(default)]
-    pub key: Option<SecretRef>,
 }
 
 /// A login.
@@ -105,9 +87,7 @@ impl KafkaConfig {
         if self.tls.is_some() && !cfg!(feature = "tls") {
             return wrong("tls", "TLS is not compiled in; build with `--features kafka-tls`".into());
         }
-        if self.tls.as_ref().is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            return wrong("tls", "`tls.cert` and `tls.key` go together".into());
-        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)?;
         if let Some(sasl) = &self.sasl {
             if sasl.mechanism != Mechanism::Plain && !cfg!(feature = "tls") {
                 let message = "SCRAM is not compiled in; build with `--features kafka-tls`";

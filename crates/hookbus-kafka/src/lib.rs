@@ -13,6 +13,6 @@ mod settings;
 mod sink;
 mod topics;
 
-pub use config::{Compression, KafkaConfig, Mechanism, SaslConfig, TlsConfig};
+pub use config::{Compression, KafkaConfig, Mechanism, SaslConfig};
 pub use options::Options;
 pub use plugin::Kafka;

@@ -1,8 +1,6 @@
 //! How an event is laid out as a record.
 
-use std::fmt::Write as _;
-
-use hookbus_core::{Envelope, VerifiedEvent};
+use hookbus_core::Envelope;
 use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::BaseRecord,
@@ -10,6 +8,8 @@ use rdkafka::{
 
 use crate::call::Slot;
 
+/// What stands before an attribute in the name of its header (CloudEvents, Kafka protocol binding).
+const HEADERS: &str = "ce_";
 /// The header of a batch of records, version 2, in bytes (Kafka protocol, "Record Batch").
 const BATCH: usize = 61;
 
@@ -20,33 +20,16 @@ pub(crate) fn record<'a>(
     slot: Box<Slot>,
 ) -> BaseRecord<'a, str, [u8], Box<Slot>> {
     let event = &envelope.event;
-    let mut headers = OwnedHeaders::new_with_capacity(12);
-    each_header(event, |key, value| {
-        let taken = std::mem::replace(&mut headers, OwnedHeaders::new_with_capacity(0));
-        headers = taken.insert(Header { key, value: Some(value) });
-    });
     // Never absent: a record without a value deletes its key on a compacted topic.
-    let record = BaseRecord::with_opaque_to(topic, slot).payload(&event.body()[..]).headers(headers);
+    let mut record = BaseRecord::with_opaque_to(topic, slot).payload(&event.body()[..]);
+    record.headers = Some(OwnedHeaders::new_with_capacity(12));
+    event.binary(HEADERS, |key, value| {
+        record.headers =
+            record.headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
+    });
     match envelope.address.get("key") {
         Some(key) => record.key(key),
         None => record,
-    }
-}
-
-/// The headers of a record, in their order.
-fn each_header(event: &VerifiedEvent, mut each: impl FnMut(&str, &[u8])) {
-    let mut key = String::with_capacity(32);
-    event.attributes(|attribute, value| {
-        // Has a header of its own, as in every binary binding of CloudEvents.
-        if attribute != "datacontenttype" {
-            key.clear();
-            let _ = write!(key, "ce_{attribute}");
-            each(&key, value.as_bytes());
-        }
-    });
-    event.proof_headers().for_each(|(header, value)| each(header, value));
-    if let Some(content_type) = event.content_type() {
-        each("content-type", content_type.as_bytes());
     }
 }
 
@@ -55,7 +38,7 @@ fn each_header(event: &VerifiedEvent, mut each: impl FnMut(&str, &[u8])) {
 pub(crate) fn batch_size(envelope: &Envelope) -> usize {
     let event = &envelope.event;
     let (mut headers, mut count) = (0, 0);
-    each_header(event, |key, value| {
+    event.binary(HEADERS, |key, value| {
         count += 1;
         headers += prefixed(key.len()) + prefixed(value.len());
     });
@@ -86,7 +69,7 @@ mod tests {
     fn headers_have_a_fixed_order() {
         let event = TestEvent::new("fastpix").subject("m1").build();
         let mut keys = Vec::new();
-        each_header(&event, |key, _| keys.push(key.to_owned()));
+        event.binary(HEADERS, |key, _| keys.push(key.to_owned()));
         let expected = [
             "ce_specversion",
             "ce_id",

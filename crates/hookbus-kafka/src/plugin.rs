@@ -40,7 +40,7 @@ fn check_topic(topic: &str) -> Result<(), String> {
     }
     if matches!(topic, "." | "..") || !topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     {
-        return Err("is no topic: use a-z, A-Z, 0-9, `.`, `_` and `-`".into());
+        return Err("has characters that a topic must not have: use a-z, A-Z, 0-9, `.`, `_` and `-`".into());
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ use crate::{
     call::{Call, Landing, Slot},
     classify::{coded, judge, refuses_batch},
     context::Context,
-    message::batch_size,
     producer::SharedGeneration,
     sink::{KafkaSink, topic},
+    topics::Facts,
 };
 
 /// Events of one topic with the driver at once, for one call: a partition without a leader must not fill the queue that
@@ -52,26 +52,24 @@ impl<'a> Sending<'a> {
         let (call, by_topic, missing) = (Arc::default(), HashMap::new(), HashMap::new());
         let mut sending =
             Self { sink, generation, batch, report, call, unsent, in_flight: 0, by_topic, missing };
-        sending.refuse_what_is_too_large();
+        sending.refuse_what_the_topic_refuses();
         sending
     }
 
     /// A batch that a topic does not take is refused with all that is in it, so no such batch may come about.
-    fn refuse_what_is_too_large(&mut self) {
+    fn refuse_what_the_topic_refuses(&mut self) {
         let Self { sink, batch, report, .. } = *self;
+        let mut known: Option<(&str, Facts)> = None;
         self.unsent.retain(|at| {
             let envelope = &batch[*at];
-            let most = sink.topics.known(topic(envelope)).and_then(|facts| facts.max_bytes);
-            let Some(most) = most.filter(|most| envelope.event.body().len() + 1024 > *most / 2) else {
-                return true;
+            let topic = topic(envelope);
+            let facts = match known {
+                Some((of, facts)) if of == topic => facts,
+                _ => known.insert((topic, sink.topics.known(topic).unwrap_or_default())).1,
             };
-            let size = batch_size(envelope);
-            if size > most {
-                let message =
-                    format!("{size} bytes are more than the topic takes ({most}, max.message.bytes)");
-                report.set(*at, Outcome::rejected(SinkError::new(ErrorKind::TooLarge, "publish", message)));
-            }
-            size <= most
+            let Err(refusal) = facts.take(envelope) else { return true };
+            report.set(*at, Outcome::rejected(refusal));
+            false
         });
     }
 
@@ -191,7 +189,7 @@ impl<'a> Sending<'a> {
                     self.report.set(at, Outcome::rejected(error));
                 } else {
                     self.sink.topics.forget(topic);
-                    self.sink.go_alone();
+                    self.sink.go_alone(topic, &error);
                     let message = "the brokers refused a batch because of an event in it; its events go again one by one";
                     let again = SinkError::new(ErrorKind::Overloaded, "publish", message).with_source(error);
                     self.generation.give_up(&again);

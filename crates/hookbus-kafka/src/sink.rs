@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,6 +22,9 @@ use crate::{
     topics::Topics,
 };
 
+/// How long events go in batches of their own after a batch was refused.
+const ALONE: Duration = Duration::from_secs(60);
+
 pub(crate) struct KafkaSink {
     config: KafkaConfig,
     place: SinkContext,
@@ -31,7 +35,10 @@ pub(crate) struct KafkaSink {
 
 struct State {
     generation: Option<SharedGeneration>,
-    batching: Batching,
+    /// The largest batch.
+    bytes: usize,
+    /// Until then each event goes in a batch of its own.
+    alone: Option<Instant>,
     closed: bool,
 }
 
@@ -39,8 +46,7 @@ impl KafkaSink {
     pub(crate) fn new(config: KafkaConfig, place: SinkContext) -> Self {
         let context = Context::new(&place.name);
         let topics = Topics::new(config.clone(), place.clone(), context.clone());
-        let batching = Batching { bytes: BATCH_BYTES, alone: false };
-        let state = Mutex::new(State { generation: None, batching, closed: false });
+        let state = Mutex::new(State { generation: None, bytes: BATCH_BYTES, alone: None, closed: false });
         Self { config, place, context, topics, state }
     }
 
@@ -50,33 +56,35 @@ impl KafkaSink {
         if state.closed {
             return Err(SinkError::new(ErrorKind::Closed, "publish", "the sink was closed"));
         }
-        if let Some(generation) = state.generation.as_ref().filter(|generation| !generation.is_over()) {
+        state.alone = state.alone.filter(|until| Instant::now() < *until);
+        let batching = Batching { bytes: state.bytes, alone: state.alone.is_some() };
+        // One whose batches would be other ones is done with what it has; other events go to a new one.
+        let fits =
+            |generation: &&SharedGeneration| !generation.is_over() && generation.batching() == batching;
+        if let Some(generation) = state.generation.as_ref().filter(fits) {
             return Ok(Arc::clone(generation));
         }
-        let made = Generation::new(&self.config, &self.place, &self.context, state.batching)?;
+        let made = Generation::new(&self.config, &self.place, &self.context, batching)?;
         Ok(Arc::clone(state.generation.insert(Arc::new(made))))
     }
 
-    /// Makes sure that no batch is larger than this. The producer before is done with what it has; other events go to
-    /// a new one.
+    /// Makes sure that no batch is larger than this.
     fn fit(&self, bytes: usize) {
         let mut state = self.state();
-        if bytes < state.batching.bytes {
-            state.batching.bytes = bytes;
-            state.generation = None;
-        }
+        state.bytes = state.bytes.min(bytes);
     }
 
-    /// From now on each event goes in a batch of its own: a batch was refused, and nothing says which event of it is
+    /// For a while each event goes in a batch of its own: a batch was refused, and nothing says which event of it is
     /// to blame.
-    pub(crate) fn go_alone(&self) {
-        let mut state = self.state();
-        if !state.batching.alone {
-            state.batching.alone = true;
+    pub(crate) fn go_alone(&self, topic: &str, error: &SinkError) {
+        let before = self.state().alone.replace(Instant::now() + ALONE);
+        if before.is_none() {
             tracing::warn!(
                 sink = %self.place.name,
-                "the brokers refuse a batch because of an event in it, so each event now goes in a batch of its own; \
-                 let the user read the topics' settings (DESCRIBE_CONFIGS), so that sizes are known beforehand"
+                topic,
+                %error,
+                "a batch was refused because of an event in it; to find it, each event goes in a batch of its own for a while. \
+                 A user who may read the settings of topics (DESCRIBE_CONFIGS) finds most of them beforehand"
             );
         }
     }

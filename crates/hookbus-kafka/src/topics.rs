@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hookbus_core::{ErrorKind, Instant, SinkContext, SinkError};
+use hookbus_core::{Envelope, ErrorKind, Instant, SinkContext, SinkError};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     error::KafkaError,
@@ -20,6 +20,7 @@ use crate::{
     KafkaConfig,
     classify::{classify, coded, judge},
     context::Context,
+    message::batch_size,
     producer::SharedGeneration,
     settings::{self, BATCH_BYTES, Batching},
 };
@@ -36,6 +37,33 @@ const DESCRIBE: Duration = Duration::from_secs(2);
 pub(crate) struct Facts {
     /// The largest batch it takes, in bytes, where its settings may be read.
     pub(crate) max_bytes: Option<usize>,
+    /// Whether it is compacted: it takes no record without a key then.
+    pub(crate) compacted: bool,
+}
+
+impl Facts {
+    /// Whether the topic would take this event.
+    ///
+    /// # Errors
+    /// Why it would refuse it.
+    pub(crate) fn take(self, envelope: &Envelope) -> Result<(), SinkError> {
+        if self.compacted && envelope.address.get("key").is_none() {
+            let message = "the topic is compacted, and takes no record without a key";
+            return Err(SinkError::new(ErrorKind::InvalidEvent, "publish", message));
+        }
+        // What is beside the body is counted only where it could matter.
+        let Some(most) = self.max_bytes.filter(|most| envelope.event.body().len() + 4096 > *most / 2) else {
+            return Ok(());
+        };
+        match batch_size(envelope) {
+            size if size > most => {
+                let message =
+                    format!("{size} bytes are more than the topic takes ({most}, max.message.bytes)");
+                Err(SinkError::new(ErrorKind::TooLarge, "publish", message))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The topics of one sink.
@@ -126,7 +154,9 @@ impl Topics {
         if setting("min.insync.replicas") == Some(1) {
             self.warn_of_one_copy(topic);
         }
-        Facts { max_bytes: setting("max.message.bytes") }
+        let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
+        let compacted = policy.is_some_and(|policy| policy.contains("compact"));
+        Facts { max_bytes: setting("max.message.bytes"), compacted }
     }
 
     fn warn_of_one_copy(&self, topic: &str) {

@@ -9,7 +9,7 @@ use hookbus_kafka::Kafka;
 use hookbus_testkit::{TestEvent, address, connect};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
 };
 
@@ -71,15 +71,31 @@ async fn a_queue_shorter_than_the_batch_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_refused_names_its_culprit_in_the_end() {
+async fn what_a_compacted_topic_does_not_take_is_refused_alone() {
     let Some(kafka) = shared(Kind::Kafka) else { return };
-    // A compacted topic takes no record without a key, and refuses the whole batch with it.
     let topic = topic(&kafka, "compacted", &[("cleanup.policy", "compact")]).await;
     let sink = connect::<Kafka>(&format!("brokers = [\"{}\"]", kafka.url())).await;
-    let events: Vec<_> =
-        (0..20).map(|n| event(&format!("e{n}"), &topic, (n % 10 != 5).then_some("k"))).collect();
+    let events = [event("a", &topic, Some("k")), event("b", &topic, None), event("c", &topic, Some("k"))];
+    assert_eq!(words(&*sink, &events).await, ["delivered", "rejected invalid-event", "delivered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_refused_names_its_culprit_in_the_end() {
+    let Some(kafka) = shared(Kind::Kafka) else { return };
+    let topic = topic(&kafka, "lowered", &[("max.message.bytes", "65536")]).await;
+    let sink = connect::<Kafka>(&format!("brokers = [\"{}\"]", kafka.url())).await;
+    assert_eq!(words(&*sink, &[event("first", &topic, Some("k"))]).await, ["delivered"]);
+    // The limit sinks below what the sink has learnt: whole batches are refused, for one large event and for many
+    // small ones.
+    let lower = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", "4000");
+    admin(&kafka).alter_configs([&lower], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let large = |n: u32| n % 10 == 5;
+    let events = (0..20).map(|n| {
+        let event = TestEvent::new("fastpix").id(format!("e{n}")).length(if large(n) { 8000 } else { 500 });
+        Envelope::new(event.build(), address::<Kafka>(&[("topic", &topic), ("key", "k")]))
+    });
     // As a lane does: what is unresolved goes again, in order.
-    let (mut left, until) = (events, Instant::now() + PATIENCE);
+    let (mut left, until) = (events.collect::<Vec<_>>(), Instant::now() + PATIENCE);
     let mut rejected = Vec::new();
     while !left.is_empty() {
         assert!(Instant::now() < until, "{left:?}");
@@ -90,7 +106,7 @@ async fn a_batch_that_is_refused_names_its_culprit_in_the_end() {
             match &outcome {
                 Outcome::Delivered { .. } => {}
                 Outcome::Rejected { error, .. } => {
-                    assert_eq!(error.kind(), ErrorKind::InvalidEvent);
+                    assert_eq!(error.kind(), ErrorKind::TooLarge);
                     rejected.push(envelope.event.id().to_string());
                 }
                 _ => left.push(envelope),

@@ -1,9 +1,7 @@
 //! `[sinks.NAME]` of type `rabbitmq`.
 
-use std::path::PathBuf;
-
 use hookbus_core::{
-    SecretRef,
+    SecretRef, TlsConfig,
     registry::Invalid,
     units::{ByteSize, Duration},
 };
@@ -39,22 +37,6 @@ pub struct RabbitMqConfig {
     pub heartbeat: Duration,
 }
 
-/// TLS beyond the defaults.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(rename = "rabbitmq-tls")]
-pub struct TlsConfig {
-    /// Certificates to trust as well as the system's, as PEM. Relative to the configuration file. Read at each connect.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Our own certificate, as PEM, where the broker asks for one. Relative to the configuration file.
-    #[serde(default)]
-    pub cert: Option<PathBuf>,
-    /// Where the key of our certificate is.
-    #[serde(default)]
-    pub key: Option<SecretRef>,
-}
-
 fn default_max_message_size() -> ByteSize {
     ByteSize::from_bytes(16 << 20)
 }
@@ -76,9 +58,7 @@ impl RabbitMqConfig {
         if self.tls.is_some() && !self.url.tls() {
             return wrong("tls", "`tls` is for a URL that begins with `amqps://`");
         }
-        if self.tls.as_ref().is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            return wrong("tls", "`tls.cert` and `tls.key` go together");
-        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)?;
         if self.username.is_some() && self.password.is_none() {
             return wrong("username", "`username` needs a `password`");
         }

@@ -13,6 +13,6 @@ mod sink;
 mod wire;
 mod work;
 
-pub use config::{RabbitMqConfig, TlsConfig};
+pub use config::RabbitMqConfig;
 pub use nodes::Nodes;
 pub use plugin::RabbitMq;

@@ -1,8 +1,8 @@
 //! `[sinks.NAME]` of type `redis`.
 
-use std::{borrow::Cow, fmt, num::NonZeroU64, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use hookbus_core::{SecretRef, registry::Invalid, units::Duration};
+use hookbus_core::{SecretRef, TlsConfig, registry::Invalid, units::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -25,8 +25,8 @@ pub struct RedisConfig {
     pub tls: Option<TlsConfig>,
     /// A stream keeps about so many of its newest entries (`MAXLEN ~`). Default: all.
     #[serde(default)]
-    #[schemars(with = "Option<u64>", range(min = 1))]
-    pub max_len: Option<NonZeroU64>,
+    #[schemars(range(min = 1))]
+    pub max_len: Option<u64>,
     /// A stream keeps entries for about so long (`MINID ~`), by this machine's clock. Default: for ever.
     #[serde(default)]
     pub max_age: Option<Duration>,
@@ -34,22 +34,6 @@ pub struct RedisConfig {
     /// Default: `reply`.
     #[serde(default)]
     pub confirm: Confirm,
-}
-
-/// TLS beyond the defaults.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(rename = "redis-tls")]
-pub struct TlsConfig {
-    /// Certificates to trust, as PEM. Relative to the configuration file. Default: the system's.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Our own certificate, as PEM, where the server asks for one. Relative to the configuration file.
-    #[serde(default)]
-    pub cert: Option<PathBuf>,
-    /// Where the key of our certificate is.
-    #[serde(default)]
-    pub key: Option<SecretRef>,
 }
 
 /// When an event counts as delivered.
@@ -84,11 +68,12 @@ impl RedisConfig {
         if self.tls.is_some() && !self.url.tls {
             return wrong("tls", "`tls` is for a URL that begins with `rediss://`");
         }
-        if self.tls.as_ref().is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            return wrong("tls", "`tls.cert` and `tls.key` go together");
-        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)?;
         if self.username.is_some() && self.password.is_none() {
             return wrong("username", "`username` needs a `password`");
+        }
+        if self.max_len == Some(0) {
+            return wrong("max-len", "`max-len` is at least 1: a stream that keeps nothing delivers nothing");
         }
         if self.max_len.is_some() && self.max_age.is_some() {
             return wrong("max-age", "a stream is trimmed by `max-len` or by `max-age`, not by both");

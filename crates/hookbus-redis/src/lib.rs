@@ -9,5 +9,5 @@ mod pipeline;
 mod plugin;
 mod sink;
 
-pub use config::{Confirm, RedisConfig, RedisUrl, TlsConfig};
+pub use config::{Confirm, RedisConfig, RedisUrl};
 pub use plugin::Redis;

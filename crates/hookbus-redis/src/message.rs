@@ -1,7 +1,5 @@
 //! How an event is laid out as an entry of a stream.
 
-use std::fmt::Write as _;
-
 use hookbus_core::{Envelope, VerifiedEvent};
 use redis::Cmd;
 
@@ -42,21 +40,9 @@ pub(crate) fn xadd(envelope: &Envelope, trim: &Trim) -> Cmd {
     command
 }
 
-/// The fields of an entry, in their order.
+/// The fields of an entry, in their order: the body is the last.
 fn fields(event: &VerifiedEvent, mut each: impl FnMut(&str, &[u8])) {
-    let mut name = String::with_capacity(32);
-    event.attributes(|attribute, value| {
-        // Has a field of its own, as in every binary binding of CloudEvents.
-        if attribute != "datacontenttype" {
-            name.clear();
-            let _ = write!(name, "ce_{attribute}");
-            each(&name, value.as_bytes());
-        }
-    });
-    event.proof_headers().for_each(|(header, value)| each(header, value));
-    if let Some(content_type) = event.content_type() {
-        each("content-type", content_type.as_bytes());
-    }
+    event.binary("ce_", &mut each);
     each("data", event.body());
 }
 

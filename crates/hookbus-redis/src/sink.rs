@@ -1,6 +1,6 @@
 //! The sink: batches as pipelines of `XADD`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
@@ -15,9 +15,6 @@ use crate::{
     pipeline::{Part, parts},
 };
 
-/// What is left of a deadline for the answer to travel back.
-const MARGIN: Duration = Duration::from_millis(50);
-
 #[derive(Debug)]
 pub(crate) struct RedisSink {
     link: Link,
@@ -31,7 +28,7 @@ impl RedisSink {
     fn trim(&self) -> Trim {
         let config = self.link.config();
         if let Some(entries) = config.max_len {
-            return Trim::MaxLen(entries.get());
+            return Trim::MaxLen(entries);
         }
         let Some(age) = config.max_age else { return Trim::Never };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -92,7 +89,9 @@ impl RedisSink {
 
     /// Waits until so many replicas have what was written on this connection.
     async fn wait(&self, connection: &Connection, replicas: u16, deadline: Instant) -> Result<(), SinkError> {
-        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
+        // Not all of the time that is left: the server looks at its clock ten times a second, and the answer has to
+        // travel back.
+        let left = deadline.saturating_duration_since(Instant::now()) * 3 / 4;
         // Zero would be no limit at all.
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut wait = Cmd::new();
@@ -108,11 +107,23 @@ impl RedisSink {
         }
     }
 
-    async fn ask(&self, target: Probe<'_>, connection: &Connection) -> Result<(), SinkError> {
+    async fn ask(
+        &self,
+        target: Probe<'_>,
+        connection: &Connection,
+        deadline: Instant,
+    ) -> Result<(), SinkError> {
         let mut driver = connection.driver.clone();
         let failed = |error| classify("probe", error);
         match target {
-            Probe::Sink => Cmd::new().arg("PING").query_async::<()>(&mut driver).await.map_err(failed),
+            Probe::Sink => {
+                Cmd::new().arg("PING").query_async::<()>(&mut driver).await.map_err(failed)?;
+                // Where an event needs replicas, so does the sink.
+                match self.link.config().confirm.replicas() {
+                    Some(replicas) => self.wait(connection, replicas, deadline).await,
+                    None => Ok(()),
+                }
+            }
             Probe::Address(address) => {
                 let stream = address.get("stream").unwrap_or_default();
                 match Cmd::new().arg("TYPE").arg(stream).query_async::<String>(&mut driver).await {
@@ -166,7 +177,8 @@ impl Sink for RedisSink {
     async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
         let connection = self.link.connection(deadline).await?;
         let late = || Err(SinkError::new(ErrorKind::Timeout, "probe", "no answer before the deadline"));
-        let answer = timeout_at(deadline, self.ask(target, &connection)).await.unwrap_or_else(|_| late());
+        let answer =
+            timeout_at(deadline, self.ask(target, &connection, deadline)).await.unwrap_or_else(|_| late());
         // After silence or nonsense the next answer may belong to this question.
         let broken = |error: &SinkError| matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable);
         if answer.as_ref().is_err_and(broken) {

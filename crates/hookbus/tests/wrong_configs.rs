@@ -29,6 +29,24 @@ fn each_wrong_configuration_explains_itself() {
     });
 }
 
+#[cfg(all(feature = "kafka", feature = "rabbitmq", feature = "redis"))]
+#[test]
+fn each_wrong_bus_explains_itself() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong_buses");
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "wrong_configs" }, {
+        for bus in ["kafka", "rabbitmq", "redis"] {
+            let error = parse(&fs::read_to_string(folder.join(format!("{bus}.toml"))).unwrap()).expect_err(bus).to_string();
+            assert!(!error.contains("hunter2"), "{bus} shows a secret");
+            insta::assert_snapshot!(bus, error);
+        }
+    });
+    let key = "[sources.fastgen]\nprovider = 'fastgen'\nsecrets = [{ env = 'X' }]\n[sinks.k]\ntype = 'kafka'\n\
+               brokers = ['h:9092']\n[[routes]]\nname = 'all'\nto = [{ sink = 'k', topic = 't', key = '{id}' }]\n";
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "wrong_configs" }, {
+        insta::assert_snapshot!("kafka-key", parse(key).unwrap());
+    });
+}
+
 #[test]
 fn what_deserves_a_warning_gets_one() {
     let sound = "[sources.fastpix]\nprovider = 'fastpix'\nsecrets = []\n[sources.fastgen]\nprovider = 'fastgen'\n\

@@ -197,7 +197,7 @@ impl Worker {
                     self.healthy();
                 }
             }
-            (Some(Run::ProbeSink), Err(error)) => self.pace.pause(error.at_sink(&self.name), Instant::now()),
+            (Some(Run::ProbeSink), Err(error)) => self.pause(&error.at_sink(&self.name), Instant::now()),
             (Some(Run::ProbeAddress(place)), answer) => {
                 let answer = answer.map_err(|error| error.at_sink(&self.name));
                 if self.aside.asked(&place, answer, Instant::now()) {
@@ -395,6 +395,10 @@ impl Worker {
     fn set_health(&self, state: HealthState, error: Option<SinkError>) {
         self.health.send_if_modified(|health| {
             if health.state == state {
+                let kind = |error: &Option<SinkError>| error.as_ref().map(SinkError::kind);
+                if let Some(error) = error.as_ref().filter(|_| kind(&health.error) != kind(&error)) {
+                    tracing::warn!(sink = %self.name, %error, "sink is {} for another reason", state.as_str());
+                }
                 health.error = error;
                 return false;
             }

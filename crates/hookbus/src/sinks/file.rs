@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -65,7 +66,8 @@ impl SinkPlugin for File {
 /// Takes the folder for this sink, as long as the returned file is open: of two bridges in one folder the second must
 /// not start, instead of refusing every event.
 fn lock(dir: &Path) -> io::Result<fs::File> {
-    let lock = fs::OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(LOCK))?;
+    let lock =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))?;
     lock.try_lock().map_err(|error| match error {
         fs::TryLockError::WouldBlock => {
             io::Error::new(io::ErrorKind::ResourceBusy, "the folder is in use by another bridge")
