@@ -75,6 +75,7 @@ pub enum RetryClass {
 #[derive(Clone)]
 pub struct SinkError {
     kind: ErrorKind,
+    class: RetryClass,
     operation: &'static str,
     sink: Option<Arc<str>>,
     message: Arc<str>,
@@ -85,12 +86,19 @@ impl SinkError {
     /// An error of `kind` while doing `operation` (`"publish"`, `"connect"`, `"fsync"`), in one line without a
     /// final period.
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<Arc<str>>) -> Self {
-        Self { kind, operation, sink: None, message: message.into(), source: None }
+        Self { kind, class: kind.retry_class(), operation, sink: None, message: message.into(), source: None }
     }
 
     /// Adds the error this one stems from.
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same trouble, of one address alone: the others may go on. An address in trouble is waited for; only one that
+    /// is [`ErrorKind::Unroutable`] is given up in the end.
+    pub fn of_address(mut self) -> Self {
+        self.class = RetryClass::Address;
         self
     }
 
@@ -107,7 +115,7 @@ impl SinkError {
 
     /// How far the trouble reaches.
     pub fn retry_class(&self) -> RetryClass {
-        self.kind.retry_class()
+        self.class
     }
 
     /// What was being done.

@@ -1,6 +1,6 @@
 //! What the driver's codes mean. This table is the only place that judges them.
 
-use hookbus_core::{ErrorKind, SinkError};
+use hookbus_core::{ErrorKind, RetryClass, SinkError};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
 /// What kind of trouble a code is, and what to call it.
@@ -74,7 +74,8 @@ pub(crate) fn judge(code: Code) -> (ErrorKind, &'static str) {
         }
         Code::InvalidRecord => (InvalidEvent, "the topic takes no such record, such as one without a key"),
         Code::PolicyViolation => (InvalidEvent, "a policy of the brokers refuses it"),
-        Code::InvalidTimestamp => (InvalidEvent, "the topic refuses its timestamp: are the clocks right?"),
+        // The time of a record is this machine's: it is its clock that is wrong, or the brokers'.
+        Code::InvalidTimestamp => (Unavailable, "the topic refuses the time of day: are the clocks right?"),
         Code::UnsupportedCompressionType | Code::UnsupportedForMessageFormat | Code::UnsupportedVersion => {
             (Unavailable, "the brokers do not understand this client's records")
         }
@@ -109,7 +110,17 @@ pub(crate) fn coded(operation: &'static str, code: Code) -> SinkError {
 
 /// Whether a code refuses a whole batch although one event of it may be to blame.
 pub(crate) fn refuses_batch(code: Code) -> bool {
-    matches!(judge(code).0, ErrorKind::TooLarge | ErrorKind::InvalidEvent)
+    code == Code::InvalidDifferentRecord || judge(code).0.retry_class() == RetryClass::Never
+}
+
+/// The error as one that concerns the whole sink: for whoever it hit but is not to blame, and so must not be given up
+/// for it.
+pub(crate) fn for_bystanders(error: &SinkError) -> SinkError {
+    if error.retry_class() == RetryClass::Sink {
+        return error.clone();
+    }
+    let message = "taken back from the driver because of another event";
+    SinkError::new(ErrorKind::Unavailable, "publish", message).with_source(error.clone())
 }
 
 #[cfg(test)]
@@ -125,6 +136,7 @@ mod tests {
                 Unavailable,
                 &[
                     Code::BrokerTransportFailure,
+                    Code::InvalidTimestamp,
                     Code::AllBrokersDown,
                     Code::Resolve,
                     Code::SSL,
@@ -174,7 +186,7 @@ mod tests {
                 ],
             ),
             (TooLarge, &[Code::MessageSizeTooLarge, Code::InvalidMessageSize, Code::MessageBatchTooLarge]),
-            (InvalidEvent, &[Code::InvalidRecord, Code::PolicyViolation, Code::InvalidTimestamp]),
+            (InvalidEvent, &[Code::InvalidRecord, Code::PolicyViolation]),
             (Unexpected, &[Code::Unknown, Code::InvalidConfig, Code::BadMessage]),
         ];
         for (kind, codes) in table {
@@ -184,6 +196,15 @@ mod tests {
                 assert!(std::error::Error::source(&error).is_some());
                 assert_eq!(refuses_batch(*code), matches!(kind, TooLarge | InvalidEvent));
             }
+        }
+    }
+
+    #[test]
+    fn who_is_not_to_blame_is_not_given_up() {
+        for code in
+            [Code::MessageSizeTooLarge, Code::TopicAuthorizationFailed, Code::Unknown, Code::AllBrokersDown]
+        {
+            assert_eq!(for_bystanders(&coded("publish", code)).retry_class(), RetryClass::Sink, "{code:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hookbus_core::{ErrorKind, SinkError};
+use hookbus_core::{ErrorKind, RetryClass, SinkError};
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -17,7 +17,6 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
     types::RDKafkaErrorCode,
 };
-use tokio::sync::Notify;
 
 use crate::{call::Slot, classify::judge};
 
@@ -27,8 +26,6 @@ pub(crate) struct Context(Arc<Shared>);
 
 struct Shared {
     sink: Arc<str>,
-    /// Woken for each event that has left the driver's queue.
-    room: Notify,
     /// Whether there is something in `trouble`: looked at for every event.
     in_trouble: AtomicBool,
     trouble: Mutex<Trouble>,
@@ -45,20 +42,18 @@ struct Trouble {
 impl Context {
     pub(crate) fn new(sink: &Arc<str>) -> Self {
         let sink = Arc::clone(sink);
-        let (room, in_trouble, trouble) = (Notify::new(), AtomicBool::new(false), Mutex::default());
-        Self(Arc::new(Shared { sink, room, in_trouble, trouble }))
-    }
-
-    /// Waits until an event has left the driver's queue.
-    pub(crate) fn room(&self) -> &Notify {
-        &self.0.room
+        let (in_trouble, trouble) = (AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(Shared { sink, in_trouble, trouble }))
     }
 
     /// Why nothing was answered, as far as the driver knows: the brokers, the login, or just time.
     pub(crate) fn outage(&self, operation: &'static str) -> SinkError {
         match &self.trouble().last {
             Some((code, reason)) => {
-                SinkError::new(judge(*code).0, operation, format!("{}: {reason}", judge(*code).1))
+                let (kind, what) = judge(*code);
+                // Whatever it is, it concerns all events alike.
+                let kind = if kind.retry_class() == RetryClass::Sink { kind } else { ErrorKind::Unavailable };
+                SinkError::new(kind, operation, format!("{what}: {reason}"))
             }
             None => SinkError::new(ErrorKind::Timeout, operation, "no answer before the deadline"),
         }
@@ -118,6 +113,5 @@ impl ProducerContext for Context {
                 slot.land(Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)));
             }
         }
-        self.0.room.notify_waiters();
     }
 }

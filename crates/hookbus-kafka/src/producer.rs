@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use hookbus_core::{Envelope, SinkContext, SinkError};
@@ -18,8 +15,8 @@ use rdkafka::{
 
 use crate::{
     KafkaConfig,
-    call::Slot,
-    classify::classify,
+    call::{Room, Slot},
+    classify::{classify, for_bystanders},
     context::Context,
     message::record,
     settings::{self, Batching},
@@ -31,8 +28,10 @@ pub(crate) struct Generation {
     // None once it is being dropped.
     producer: Option<ThreadedProducer<Context>>,
     batching: Batching,
-    over: AtomicBool,
-    reason: Mutex<Option<SinkError>>,
+    /// Why it was given up, if it was. Held for reading while an event is handed over: none must slip in behind the
+    /// purge.
+    over: RwLock<Option<SinkError>>,
+    room: Arc<Room>,
 }
 
 impl Generation {
@@ -46,8 +45,8 @@ impl Generation {
         let producer = properties.create_with_context(context.clone());
         let producer: ThreadedProducer<_> = producer.map_err(|error| classify("connect", error))?;
         tracing::debug!(sink = %place.name, ?batching, "producer made");
-        let (over, reason) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { producer: Some(producer), batching, over, reason })
+        let room = Room::in_queue(settings::queue(config));
+        Ok(Self { producer: Some(producer), batching, over: RwLock::default(), room })
     }
 
     /// Hands an event to the driver, which copies it.
@@ -60,7 +59,8 @@ impl Generation {
         topic: &str,
         slot: Box<Slot>,
     ) -> Result<(), RDKafkaErrorCode> {
-        let Some(producer) = self.producer.as_ref().filter(|_| !self.is_over()) else {
+        let over = self.over.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(producer) = self.producer.as_ref().filter(|_| over.is_none()) else {
             return Err(RDKafkaErrorCode::PurgeQueue);
         };
         match producer.send(record(envelope, topic, slot)) {
@@ -73,10 +73,11 @@ impl Generation {
     /// The end of it: whatever it still holds is reported back at once. Nobody knows of those events whether they
     /// arrive: what waits in the queue may have been sent before and be there for another try.
     pub(crate) fn give_up(&self, reason: &SinkError) {
-        if self.over.swap(true, Ordering::AcqRel) {
+        let mut over = self.over.write().unwrap_or_else(PoisonError::into_inner);
+        if over.is_some() {
             return;
         }
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+        *over = Some(for_bystanders(reason));
         if let Some(producer) = &self.producer {
             producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
@@ -84,12 +85,27 @@ impl Generation {
 
     /// Whether it was given up.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.reason().is_some()
     }
 
-    /// Why it was given up.
+    /// Why it was given up, for those who are not to blame.
     pub(crate) fn reason(&self) -> Option<SinkError> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.over.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the driver itself has given up: it then reports back all it has, and takes nothing more.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.client().is_some_and(|client| client.fatal_error().is_some())
+    }
+
+    /// Ends it here, on a thread that may wait for the driver's.
+    pub(crate) fn end(mut self) {
+        drop(self.producer.take());
+    }
+
+    /// The room in its queue.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     pub(crate) fn batching(&self) -> Batching {
@@ -105,7 +121,7 @@ impl Generation {
 impl Drop for Generation {
     // The driver's threads are waited for: not on a thread of the runtime.
     fn drop(&mut self) {
-        let producer = self.producer.take();
+        let Some(producer) = self.producer.take() else { return };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || drop(producer))),
             Err(_) => drop(producer),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hookbus_core::{Batch, ErrorKind, Instant, Outcome, Position, Report, SinkError};
+use hookbus_core::{Batch, ErrorKind, Instant, Outcome, Position, Report, RetryClass, SinkError};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::timeout_at;
 
@@ -16,7 +16,6 @@ use crate::{
     context::Context,
     producer::SharedGeneration,
     sink::{KafkaSink, topic},
-    topics::Facts,
 };
 
 /// Events of one topic with the driver at once, for one call: a partition without a leader must not fill the queue that
@@ -41,50 +40,31 @@ pub(crate) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    /// Everything in the batch that nothing was said about yet.
+    /// These events of a batch, in their order.
     pub(crate) fn new(
         sink: &'a KafkaSink,
         generation: &'a SharedGeneration,
         batch: &'a Batch,
         report: &'a Report,
+        events: Vec<usize>,
     ) -> Self {
-        let unsent = (0..batch.len()).filter(|at| report.get(*at).is_none()).collect();
         let (call, by_topic, missing) = (Arc::default(), HashMap::new(), HashMap::new());
-        let mut sending =
-            Self { sink, generation, batch, report, call, unsent, in_flight: 0, by_topic, missing };
-        sending.refuse_what_the_topic_refuses();
-        sending
-    }
-
-    /// A batch that a topic does not take is refused with all that is in it, so no such batch may come about.
-    fn refuse_what_the_topic_refuses(&mut self) {
-        let Self { sink, batch, report, .. } = *self;
-        let mut known: Option<(&str, Facts)> = None;
-        self.unsent.retain(|at| {
-            let envelope = &batch[*at];
-            let topic = topic(envelope);
-            let facts = match known {
-                Some((of, facts)) if of == topic => facts,
-                _ => known.insert((topic, sink.topics.known(topic).unwrap_or_default())).1,
-            };
-            let Err(refusal) = facts.take(envelope) else { return true };
-            report.set(*at, Outcome::rejected(refusal));
-            false
-        });
+        let unsent = events.into();
+        Self { sink, generation, batch, report, call, unsent, in_flight: 0, by_topic, missing }
     }
 
     /// Sends and waits until every event has its outcome.
     ///
     /// Each round first looks at what has landed, because that makes room and may end the generation; then hands over
     /// what there is room for; then waits for the next landing. At the deadline, and at the first event that is not
-    /// delivered, the generation is given up: the driver then reports at once on all it has, and nothing of it can
-    /// arrive behind our back. What is left goes again with the next generation, in order; that is the lane's business.
+    /// delivered, the generation is given up: the driver then reports at once on all it has, and sends no more of it
+    /// (what a frozen broker has in its socket it may still take). What is left goes again with the next generation, in order; that is the lane's business.
     pub(crate) async fn run(mut self, context: &Context, deadline: Instant) {
         let mut until = deadline;
         loop {
             self.settle();
             // Room that comes about from here on is noticed, if this call itself has nothing to wait for.
-            let room = context.room().notified();
+            let room = self.generation.room().freed().notified();
             tokio::pin!(room);
             room.as_mut().enable();
             if self.generation.is_over() {
@@ -126,14 +106,14 @@ impl<'a> Sending<'a> {
                 held.push_back(at);
                 continue;
             }
-            match self.generation.send(envelope, topic, Slot::new(&self.call, at)) {
+            let Some(place) = self.generation.room().take() else {
+                self.unsent.push_front(at);
+                break;
+            };
+            match self.generation.send(envelope, topic, Slot::new(&self.call, at, place)) {
                 Ok(()) => {
                     *with_driver += 1;
                     self.in_flight += 1;
-                }
-                Err(Code::QueueFull) => {
-                    self.unsent.push_front(at);
-                    break;
                 }
                 Err(code) => self.refused(at, code),
             }
@@ -168,6 +148,13 @@ impl<'a> Sending<'a> {
 
     fn landed(&mut self, at: usize, topic: &'a str, landing: Landing) {
         let code = match landing {
+            // Reported because a later one was taken: the driver concludes that this one must be there, and it may not.
+            Ok((_, offset)) if offset < 0 => {
+                let message = "the driver does not know where it is";
+                let error = SinkError::new(ErrorKind::Unavailable, "publish", message);
+                self.generation.give_up(&error);
+                return self.report.set(at, Outcome::maybe_delivered(error));
+            }
             Ok((partition, offset)) => {
                 let position = Position::new(format!("{topic}/{partition}@{offset}"));
                 return self.report.set(at, Outcome::delivered(position));
@@ -175,16 +162,25 @@ impl<'a> Sending<'a> {
             Err(code) => code,
         };
         let error = coded("publish", code);
+        if self.generation.is_fatal() {
+            self.generation.give_up(&error);
+        }
         match judge(code).0 {
-            // Taken back by us, because of something else.
+            // Taken back, because of something else.
             _ if matches!(code, Code::PurgeQueue | Code::PurgeInflight) => {
                 self.report.set(at, Outcome::maybe_delivered(self.reason()));
             }
-            // All events of the topic fail together, so none overtakes another: the other topics may go on.
-            ErrorKind::Unroutable => self.not_there(at, error),
+            // All events of the topic fail together, so none overtakes another. The other topics may go on, unless the
+            // brokers said it, and so the driver has given up: such a topic is tried apart from now on.
+            ErrorKind::Unroutable => {
+                if self.generation.is_over() {
+                    self.sink.topics.suspect(topic);
+                }
+                self.not_there(at, error);
+            }
             _ if refuses_batch(code) => {
                 // The driver goes on with later events, or not at all: either way this generation is over.
-                if self.generation.batching().alone {
+                if self.generation.batching().alone && error.retry_class() == RetryClass::Never {
                     self.generation.give_up(&error);
                     self.report.set(at, Outcome::rejected(error));
                 } else {

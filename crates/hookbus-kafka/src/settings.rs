@@ -8,6 +8,9 @@ use crate::{Compression, KafkaConfig, Mechanism};
 /// The largest batch, unless a topic takes less: the driver's own default.
 pub(crate) const BATCH_BYTES: usize = 1_000_000;
 
+/// Events in the driver's queue, unless the options say otherwise: the driver's own default.
+const QUEUE: usize = 100_000;
+
 /// How a producer makes its batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Batching {
@@ -49,6 +52,10 @@ fn public(config: &KafkaConfig, batching: Batching) -> ClientConfig {
         Compression::Lz4 => "lz4",
     };
     set("compression.type", compression);
+    // One request at a time and broker. A broker that knows nothing of a producer takes any sequence number to begin
+    // with (KAFKA-15591), so a second request may be taken after the first was refused; and librdkafka then reports the
+    // first as delivered too. A request holds as many records as there are, so this costs little.
+    set("max.in.flight", "1");
     // The promises: every replica in sync, each event once per producer, in order, until we say that it is enough.
     set("acks", "all");
     set("enable.idempotence", "true");
@@ -78,6 +85,12 @@ fn public(config: &KafkaConfig, batching: Batching) -> ClientConfig {
         set("sasl.username", &sasl.username);
     }
     properties
+}
+
+/// How many events the driver's queue holds.
+pub(crate) fn queue(config: &KafkaConfig) -> usize {
+    let own = config.options.iter().find(|(name, _)| *name == "queue.buffering.max.messages");
+    own.and_then(|(_, events)| events.parse().ok()).unwrap_or(QUEUE)
 }
 
 /// Whether librdkafka knows every property and takes its value. Pure: nothing is opened.

@@ -1,27 +1,32 @@
 //! The sink: which producer is used, and when a new one is made.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use hookbus_core::{
     Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
 };
 use tokio::time::timeout_at;
 
 use crate::{
-    KafkaConfig,
+    Compression, KafkaConfig,
     context::Context,
     producer::{Generation, SharedGeneration},
     sending::Sending,
     settings::{BATCH_BYTES, Batching},
-    topics::Topics,
+    topics::{Facts, Topics},
 };
 
+/// Topics asked about at once: each keeps a thread.
+const ASKED: usize = 8;
+/// No topic makes the batches of all smaller than this, in bytes.
+const SMALLEST: usize = 4096;
 /// How long events go in batches of their own after a batch was refused.
 const ALONE: Duration = Duration::from_secs(60);
 
@@ -71,7 +76,7 @@ impl KafkaSink {
     /// Makes sure that no batch is larger than this.
     fn fit(&self, bytes: usize) {
         let mut state = self.state();
-        state.bytes = state.bytes.min(bytes);
+        state.bytes = state.bytes.min(bytes.max(SMALLEST));
     }
 
     /// For a while each event goes in a batch of its own: a batch was refused, and nothing says which event of it is
@@ -110,7 +115,11 @@ impl KafkaSink {
         }
         topics.retain(|topic| self.topics.known(topic).is_none());
         let learn = async |topic| (topic, self.topics.learn(topic, generation, deadline).await);
-        for (topic, learnt) in join_all(topics.into_iter().map(learn)).await {
+        let mut answers = Vec::with_capacity(topics.len());
+        for some in topics.chunks(ASKED) {
+            answers.extend(join_all(some.iter().copied().map(learn)).await);
+        }
+        for (topic, learnt) in answers {
             match learnt {
                 Ok(facts) => {
                     if let Some(bytes) = facts.max_bytes {
@@ -123,6 +132,68 @@ impl KafkaSink {
                     its.for_each(|(at, _)| report.set(at, missing.clone()));
                 }
             }
+        }
+    }
+}
+
+impl KafkaSink {
+    /// Refuses what its topic is known not to take: a batch is refused with all that is in it, so no such batch may
+    /// come about. Returns what is left, in order: what goes together, and what may take its neighbours along and so
+    /// goes apart, whole topics each, so that their events stay in order.
+    fn sort(&self, batch: &Batch, report: &Report) -> (Vec<usize>, Vec<usize>) {
+        let mut topics: HashMap<&str, (Facts, bool)> = HashMap::new();
+        let mut left = Vec::with_capacity(batch.len());
+        for (at, envelope) in batch.iter().enumerate().filter(|(at, _)| report.get(*at).is_none()) {
+            let topic = topic(envelope);
+            let known = || (self.topics.known(topic).unwrap_or_default(), self.topics.is_suspect(topic));
+            let (facts, apart) = topics.entry(topic).or_insert_with(known);
+            match facts.take(envelope) {
+                Ok(()) => {}
+                // What counts is the size on the wire, which only the driver knows.
+                Err(refusal)
+                    if refusal.kind() == ErrorKind::TooLarge
+                        && self.config.compression != Compression::None =>
+                {
+                    *apart = true;
+                }
+                Err(refusal) => {
+                    report.set(at, Outcome::rejected(refusal));
+                    continue;
+                }
+            }
+            left.push(at);
+        }
+        let apart = |at: &usize| topics.get(topic(&batch[*at])).is_some_and(|(_, apart)| *apart);
+        left.into_iter().partition(|at| !apart(at))
+    }
+
+    /// Sends these events through the producer that is used for all.
+    async fn send_together(&self, batch: &Batch, report: &Report, events: Vec<usize>, deadline: Instant) {
+        // Asked for anew: it is another one where a topic takes smaller batches than the last.
+        match self.producer() {
+            Ok(generation) => {
+                Sending::new(self, &generation, batch, report, events).run(&self.context, deadline).await;
+            }
+            Err(error) => events.iter().for_each(|at| report.set(*at, Outcome::retry(error.clone()))),
+        }
+    }
+
+    /// Sends these events in batches of one, through a producer of their own that is not used again.
+    async fn send_apart(&self, batch: &Batch, report: &Report, events: Vec<usize>, deadline: Instant) {
+        if events.is_empty() {
+            return;
+        }
+        let batching = Batching { bytes: BATCH_BYTES, alone: true };
+        match Generation::new(&self.config, &self.place, &self.context, batching) {
+            Ok(generation) => {
+                let generation = Arc::new(generation);
+                Sending::new(self, &generation, batch, report, events.clone())
+                    .run(&self.context, deadline)
+                    .await;
+                let taken = |at: &&usize| matches!(report.get(**at), Some(Outcome::Delivered { .. }));
+                events.iter().filter(taken).for_each(|at| self.topics.trust(topic(&batch[*at])));
+            }
+            Err(error) => events.iter().for_each(|at| report.set(*at, Outcome::retry(error.clone()))),
         }
     }
 }
@@ -148,13 +219,12 @@ impl Sink for KafkaSink {
         if batch.iter().any(|envelope| self.topics.known(topic(envelope)).is_none()) {
             self.look_up(batch, report, &generation, deadline).await;
         }
-        // Another one, where a topic takes smaller batches than the last.
-        match self.producer() {
-            Ok(generation) => {
-                Sending::new(self, &generation, batch, report).run(&self.context, deadline).await;
-            }
-            Err(error) => report.set_rest(&Outcome::retry(error)),
-        }
+        let (together, apart) = self.sort(batch, report);
+        join(
+            self.send_together(batch, report, together, deadline),
+            self.send_apart(batch, report, apart, deadline),
+        )
+        .await;
     }
 
     async fn probe(&self, target: Probe<'_>, deadline: Instant) -> Result<(), SinkError> {
@@ -176,7 +246,8 @@ impl Sink for KafkaSink {
         };
         let close = async {
             // No publish is running, so nothing is left in it.
-            let _ = tokio::task::spawn_blocking(move || drop(generation)).await;
+            let end = move || generation.and_then(Arc::into_inner).map(Generation::end);
+            let _ = tokio::task::spawn_blocking(end).await;
             self.topics.close().await;
         };
         let late = || SinkError::new(ErrorKind::Timeout, "close", "the driver's threads do not end");

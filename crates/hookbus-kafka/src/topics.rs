@@ -27,6 +27,8 @@ use crate::{
 
 /// What is known of a topic counts for so long.
 const FRESH: Duration = Duration::from_mins(5);
+/// The same, where the settings of the topic could not be read.
+const SOON: Duration = Duration::from_secs(30);
 /// Topics known at once; then all are forgotten, which costs a question each.
 const MOST: usize = 4096;
 /// How long the settings of a topic are waited for: they are good to know, not needed.
@@ -73,19 +75,40 @@ pub(crate) struct Topics {
     context: Context,
     known: Mutex<HashMap<Box<str>, (Facts, Instant)>>,
     warned: Mutex<HashSet<Box<str>>>,
+    /// Topics whose events brokers refuse although their metadata are fine: no other may share a producer with them.
+    suspects: Mutex<HashSet<Box<str>>>,
     admin: tokio::sync::Mutex<Option<Arc<AdminClient<Context>>>>,
 }
 
 impl Topics {
     pub(crate) fn new(config: KafkaConfig, place: SinkContext, context: Context) -> Self {
-        let (known, warned, admin) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Self { config, place, context, known, warned, admin }
+        let (known, warned, suspects) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { config, place, context, known, warned, suspects, admin: tokio::sync::Mutex::default() }
     }
 
     /// What is known of a topic already.
     pub(crate) fn known(&self, topic: &str) -> Option<Facts> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(topic).filter(|(_, learnt)| learnt.elapsed() < FRESH).map(|(facts, _)| *facts)
+        known.get(topic).filter(|(_, until)| Instant::now() < *until).map(|(facts, _)| *facts)
+    }
+
+    /// Keeps a topic apart from the others from now on.
+    pub(crate) fn suspect(&self, topic: &str) {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        if suspects.len() < MOST {
+            suspects.insert(topic.into());
+        }
+    }
+
+    /// An event for this topic was taken.
+    pub(crate) fn trust(&self, topic: &str) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+
+    /// Whether a topic is kept apart.
+    pub(crate) fn is_suspect(&self, topic: &str) -> bool {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        !suspects.is_empty() && suspects.contains(topic)
     }
 
     /// Forgets a topic: something it did was not expected.
@@ -102,12 +125,14 @@ impl Topics {
     ) -> Result<Facts, SinkError> {
         let name = topic.to_owned();
         self.ask(generation, Some(topic), deadline, move |metadata| exists(metadata, &name)).await??;
-        let facts = self.describe(topic, deadline.min(Instant::now() + DESCRIBE)).await;
+        let described = self.describe(topic, deadline.min(Instant::now() + DESCRIBE)).await;
+        // One that could not be asked, for whatever reason, is asked again soon.
+        let (facts, fresh) = described.map_or((Facts::default(), SOON), |facts| (facts, FRESH));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(topic.into(), (facts, Instant::now()));
+        known.insert(topic.into(), (facts, Instant::now() + fresh));
         Ok(facts)
     }
 
@@ -120,8 +145,9 @@ impl Topics {
         read: impl FnOnce(&Metadata) -> T + Send + 'static,
     ) -> Result<T, SinkError> {
         let (generation, topic) = (Arc::clone(generation), topic.map(str::to_owned));
-        let left = deadline.saturating_duration_since(Instant::now());
         let asking = tokio::task::spawn_blocking(move || {
+            // Now, and not before: the job may have waited for its thread.
+            let left = deadline.saturating_duration_since(Instant::now());
             let client = generation.client().ok_or(KafkaError::Canceled)?;
             client.fetch_metadata(topic.as_deref(), left).map(|metadata| read(&metadata))
         });
@@ -138,8 +164,8 @@ impl Topics {
         }
     }
 
-    /// The settings of a topic that matter here. A user who may not read them gets the defaults.
-    async fn describe(&self, topic: &str, deadline: Instant) -> Facts {
+    /// The settings of a topic that matter here, where the user may read them.
+    async fn describe(&self, topic: &str, deadline: Instant) -> Option<Facts> {
         let described = timeout_at(deadline, async {
             let admin = self.admin().await?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -147,8 +173,13 @@ impl Topics {
             let answer = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
             answer.map_err(|error| classify("describe", error))
         });
-        let Ok(Ok(answer)) = described.await else { return Facts::default() };
-        let Some(Ok(settings)) = answer.into_iter().next() else { return Facts::default() };
+        let Ok(Ok(answer)) = described.await else {
+            // The next one is made with the credentials of then. Its threads are waited for, elsewhere.
+            let admin = self.admin.lock().await.take();
+            drop(tokio::task::spawn_blocking(move || drop(admin)));
+            return None;
+        };
+        let settings = answer.into_iter().next()?.ok()?;
         let setting =
             |name: &str| settings.get(name).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok());
         if setting("min.insync.replicas") == Some(1) {
@@ -156,7 +187,7 @@ impl Topics {
         }
         let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
         let compacted = policy.is_some_and(|policy| policy.contains("compact"));
-        Facts { max_bytes: setting("max.message.bytes"), compacted }
+        Some(Facts { max_bytes: setting("max.message.bytes"), compacted })
     }
 
     fn warn_of_one_copy(&self, topic: &str) {
@@ -177,7 +208,7 @@ impl Topics {
         let batching = Batching { bytes: BATCH_BYTES, alone: false };
         let properties = settings::complete(&self.config, &self.place, batching)?;
         let made: AdminClient<_> = properties
-            .create_with_context(self.context.clone())
+            .create_with_context(Context::new(&self.place.name))
             .map_err(|error| classify("connect", error))?;
         Ok(Arc::clone(admin.insert(Arc::new(made))))
     }

@@ -109,7 +109,8 @@ impl Ledger<'_, '_> {
                 }
                 // A queue is full, or failed; other queues the message was routed to may have it.
                 let text = "a queue does not take the message; is it full?";
-                self.work.unknown(at, SinkError::new(ErrorKind::Overloaded, "publish", text));
+                // Other addresses have other queues.
+                self.work.unknown(at, SinkError::new(ErrorKind::Overloaded, "publish", text).of_address());
             }
             Ok(Confirmation::NotRequested) => {
                 let text = "the channel does not confirm";

@@ -86,7 +86,11 @@ fn meaning(place: Place, error: &lapin::Error) -> (ErrorKind, &'static str) {
             (AMQPErrorKind::Hard(Hard::INTERNALERROR), _) => {
                 (Unavailable, "the broker has an internal error")
             }
-            // 501 to 505, 540: one side broke the protocol. A message may be the cause, but all in flight are lost
+            // 504: the driver sent something on a channel that the broker had just closed. Nobody's message is to blame.
+            (AMQPErrorKind::Hard(Hard::CHANNELERROR), Place::Connection | Place::Channel) => {
+                (Unavailable, "the connection is lost")
+            }
+            // 501 to 503, 505, 540: one side broke the protocol. A message may be the cause, but all in flight are lost
             // alike: each is tried again, alone, and only the one that keeps failing ends as a dead letter.
             (AMQPErrorKind::Hard(_), Place::Login) => (Unavailable, "no AMQP 0-9-1 can be spoken there"),
             (AMQPErrorKind::Hard(_), _) => (Unexpected, "the broker found an error in the protocol"),

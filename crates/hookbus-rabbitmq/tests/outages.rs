@@ -25,7 +25,8 @@ fn start(options: &Options) -> Option<Broker> {
 /// Publishes until everything is delivered or rejected, like a lane does. Returns the outcomes that came last.
 async fn deliver(sink: &dyn Sink, envelopes: Vec<Envelope>) -> Vec<Outcome> {
     let report = Report::new(envelopes.len());
-    let until = soon();
+    // Long enough for a broker to be killed, started and filled again, on a machine that has other things to do.
+    let until = soon() + 2 * PATIENCE;
     loop {
         let open: Vec<_> = (0..envelopes.len()).filter(|at| report.get(*at).is_none()).collect();
         if open.is_empty() {
@@ -39,6 +40,8 @@ async fn deliver(sink: &dyn Sink, envelopes: Vec<Envelope>) -> Vec<Outcome> {
                 report.set(at, outcome);
             }
         }
+        // A lane would wait longer. Without any wait the tries would keep the broker from coming up.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -153,7 +156,7 @@ async fn a_killed_broker_is_found_again() {
     });
     let lanes: Vec<_> = lanes.collect();
     let more = async |count: usize| {
-        let (until, goal) = (soon(), delivered.load(Relaxed) + count);
+        let (until, goal) = (soon() + 2 * PATIENCE, delivered.load(Relaxed) + count);
         while delivered.load(Relaxed) < goal {
             assert!(Instant::now() < until, "nothing is delivered any more");
             tokio::task::yield_now().await;

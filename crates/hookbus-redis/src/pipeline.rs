@@ -28,8 +28,10 @@ pub(crate) struct Part {
 enum Answer {
     /// The entry of this event.
     Entry(usize),
-    /// `MULTI` was understood, or a command queued.
-    Queued,
+    /// The beginning of a transaction.
+    Multi,
+    /// This event was queued.
+    Queued(usize),
     /// The entries of these events of one group.
     Group(Vec<usize>),
 }
@@ -83,10 +85,10 @@ impl Part {
             return;
         }
         self.commands.cmd("MULTI");
-        self.answers.push(Answer::Queued);
+        self.answers.push(Answer::Multi);
         for at in &events {
             self.commands.add_command(xadd(&batch[*at], trim));
-            self.answers.push(Answer::Queued);
+            self.answers.push(Answer::Queued(*at));
         }
         self.commands.cmd("EXEC");
         self.answers.push(Answer::Group(events));
@@ -95,15 +97,19 @@ impl Part {
     /// What the server answered: the outcome of each event in it.
     pub(crate) fn read(&self, values: Vec<Value>) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(self.events.len());
-        // Why a command of the present transaction was not even queued.
-        let mut not_queued: Option<RedisError> = None;
+        // Whether the server knows of no transaction (it may be forbidden), and why a command was not even queued.
+        let (mut alone, mut not_queued) = (false, None::<RedisError>);
         for (answer, value) in self.answers.iter().zip(values) {
             match (answer, value) {
                 (Answer::Entry(at), value) => outcomes.push((*at, entry(value))),
-                (Answer::Queued, Value::ServerError(error)) => {
+                (Answer::Multi, value) => alone = matches!(value, Value::ServerError(_)),
+                // Each was executed by itself, for better or worse.
+                (Answer::Queued(at), value) if alone => outcomes.push((*at, entry(value))),
+                (Answer::Queued(_), Value::ServerError(error)) => {
                     not_queued.get_or_insert(error.into());
                 }
-                (Answer::Queued, _) => {}
+                (Answer::Queued(_), _) => {}
+                (Answer::Group(_), _) if alone => alone = false,
                 (Answer::Group(events), Value::Array(entries)) => {
                     outcomes.extend(events.iter().copied().zip(entries.into_iter().map(entry)));
                 }
@@ -219,6 +225,16 @@ mod tests {
         let answers =
             vec![Value::Okay, error("OOM full"), error("OOM full"), error("EXECABORT discarded"), id("1-0")];
         let expected = [(0, "overloaded"), (1, "overloaded"), (2, "1-0")];
+        assert_eq!(said(parts[0].read(answers)), expected.map(|(at, word)| (at, word.to_owned())));
+    }
+
+    #[test]
+    fn commands_that_were_executed_without_their_transaction_count() {
+        let batch = batch(&[Some(1), Some(1)]);
+        let parts = split(&batch, &Trim::Never, &[], EVENTS);
+        let no = || error("NOPERM no permissions to run the 'multi' command");
+        let answers = vec![no(), id("1-0"), error("WRONGTYPE no"), error("ERR EXEC without MULTI")];
+        let expected = [(0, "1-0"), (1, "unroutable")];
         assert_eq!(said(parts[0].read(answers)), expected.map(|(at, word)| (at, word.to_owned())));
     }
 

@@ -4,7 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
-use hookbus_core::{Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkError};
+use hookbus_core::{
+    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, RetryClass, Sink, SinkError,
+};
 use redis::{Cmd, Value};
 use tokio::time::timeout_at;
 
@@ -62,8 +64,14 @@ impl RedisSink {
             };
             let Some((part, answer)) = answer else { break };
             match answer {
-                Ok(values) if replicas.is_some() => written.push(part.read(values)),
-                Ok(values) => part.read(values).into_iter().for_each(|(at, outcome)| report.set(at, outcome)),
+                Ok(values) => {
+                    let outcomes = part.read(values);
+                    failed = failed.or_else(|| outcomes.iter().find_map(|(_, outcome)| of_server(outcome)));
+                    match replicas {
+                        Some(_) => written.push(outcomes),
+                        None => outcomes.into_iter().for_each(|(at, outcome)| report.set(at, outcome)),
+                    }
+                }
                 Err(error) => {
                     let error = classify("publish", error);
                     // Sent perhaps: the driver does not tell.
@@ -138,6 +146,15 @@ impl RedisSink {
                 }
             }
         }
+    }
+}
+
+/// The trouble of the server as a whole that an outcome tells of. A server that was a primary, or that has forgotten
+/// its users, keeps its connections: another one may lead to another server.
+fn of_server(outcome: &Outcome) -> Option<SinkError> {
+    match outcome {
+        Outcome::Retry { error, .. } if error.retry_class() == RetryClass::Sink => Some(error.clone()),
+        _ => None,
     }
 }
 

@@ -37,10 +37,8 @@ enum State {
     Waiting(Instant),
     /// It is being asked about.
     Asking,
-    /// One event may go.
-    Trial,
-    /// The same, but nothing waits for it; forgotten then.
-    Idle(Instant),
+    /// One event may go, when there is one; forgotten then, where there is none.
+    Trial(Instant),
 }
 
 /// What to do about an address whose time has come.
@@ -79,7 +77,7 @@ impl Asides {
     pub(super) fn refused(&mut self, place: &Address, error: SinkError, now: Instant) -> SetAside {
         if let Some(aside) = self.places.get_mut(place) {
             // Events that were in flight together count as one failure.
-            if matches!(aside.state, State::Trial | State::Idle(_)) {
+            if matches!(aside.state, State::Trial(_)) {
                 aside.fail(error, now);
             }
             return SetAside::Already;
@@ -94,8 +92,7 @@ impl Asides {
 
     /// An event for this address arrived, or was refused for its own sake. True where that brings it back.
     pub(super) fn answered(&mut self, place: &Address) -> bool {
-        let tried =
-            self.places.get(place).is_some_and(|aside| matches!(aside.state, State::Trial | State::Idle(_)));
+        let tried = self.places.get(place).is_some_and(|aside| matches!(aside.state, State::Trial(_)));
         tried && self.places.remove(place).is_some()
     }
 
@@ -103,10 +100,10 @@ impl Asides {
     pub(super) fn asked(&mut self, place: &Address, answer: Result<(), SinkError>, now: Instant) -> bool {
         let Some(aside) = self.places.get_mut(place) else { return false };
         match answer {
-            Ok(()) => aside.state = State::Trial,
+            Ok(()) => aside.state = State::Trial(now + FORGET),
             Err(error) => aside.fail(error, now),
         }
-        aside.state == State::Trial
+        matches!(aside.state, State::Trial(_))
     }
 
     /// What stands in the way of an event for this address, and for how long.
@@ -115,7 +112,7 @@ impl Asides {
         match aside.state {
             State::Waiting(until) => Some((aside.error.clone(), until.saturating_duration_since(now))),
             State::Asking => Some((aside.error.clone(), Duration::ZERO)),
-            State::Trial | State::Idle(_) => None,
+            State::Trial(_) => None,
         }
     }
 
@@ -132,7 +129,7 @@ impl Asides {
             }
             State::Waiting(_) => {
                 // The next event for it will tell.
-                aside.state = State::Idle(now + FORGET);
+                aside.state = State::Trial(now + FORGET);
                 Some(Due::Try(place))
             }
             _ => {
@@ -168,8 +165,8 @@ impl Aside {
     fn wakes(&self, may_ask: bool) -> Option<Instant> {
         match self.state {
             State::Waiting(at) => may_ask.then_some(at),
-            State::Idle(at) => Some(at),
-            State::Asking | State::Trial => None,
+            State::Trial(at) => Some(at),
+            State::Asking => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookbus_core::{Outcome, RetryClass, SinkError};
+use hookbus_core::{ErrorKind, Outcome, RetryClass, SinkError};
 
 /// An address may be missing for so long before its events are given up.
 const UNROUTABLE_FOR: Duration = Duration::from_mins(15);
@@ -46,7 +46,9 @@ pub(super) fn verdict(outcome: Outcome, tries: u32, age: Duration) -> Verdict {
         RetryClass::Sink => Verdict::PauseLane(error),
         RetryClass::Never => Verdict::DeadLetter(error),
         _ if rejected => Verdict::DeadLetter(error),
-        RetryClass::Address if age >= UNROUTABLE_FOR => Verdict::DeadLetter(error),
+        RetryClass::Address if age >= UNROUTABLE_FOR && error.kind() == ErrorKind::Unroutable => {
+            Verdict::DeadLetter(error)
+        }
         RetryClass::Address => Verdict::SetAside(error),
         RetryClass::Event if tries >= UNEXPECTED_TRIES => Verdict::DeadLetter(error),
         RetryClass::Event => Verdict::TryAgain { error, maybe_delivered },
@@ -109,5 +111,12 @@ mod tests {
             );
         }
         assert_eq!(word(Outcome::delivered(None), 1, 0), "delivered");
+    }
+
+    #[test]
+    fn an_address_in_trouble_is_waited_for_and_one_that_is_not_there_given_up() {
+        let full = || SinkError::new(Overloaded, "publish", "x").of_address();
+        assert_eq!(word(Outcome::retry(full()), 1, 0), "set aside");
+        assert_eq!(word(Outcome::maybe_delivered(full()), 1_000, 100_000), "set aside");
     }
 }

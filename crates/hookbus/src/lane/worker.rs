@@ -43,6 +43,8 @@ pub(super) struct Worker {
     tasks: JoinSet<Result<(), SinkError>>,
     running: HashMap<Id, Run>,
     in_flight: usize,
+    /// How long the queue has to be to look for what was withdrawn in it.
+    purge_at: usize,
     health: watch::Sender<Health>,
 }
 
@@ -72,7 +74,6 @@ impl Worker {
             name,
             sink,
             capabilities,
-            config,
             queue: Queue::default(),
             pace: Pace::Open,
             aside,
@@ -80,6 +81,8 @@ impl Worker {
             tasks,
             running,
             in_flight: 0,
+            purge_at: config.max_events / 2,
+            config,
             health,
         }
     }
@@ -139,8 +142,11 @@ impl Worker {
         match in_the_way {
             Some((error, after)) => delivery.ticket.missing(error, after),
             None => {
-                if self.queue.len() >= self.config.max_events / 2 {
+                // Now and then, because it looks at all of them.
+                if self.queue.len() >= self.purge_at {
                     self.queue.purge();
+                    self.purge_at =
+                        (self.config.max_events / 2).max(self.queue.len() + self.config.max_events / 8);
                 }
                 self.queue.push(delivery);
             }
@@ -193,7 +199,8 @@ impl Worker {
             (Some(Run::ProbeSink), Ok(())) => {
                 self.pace.probed();
                 self.queue.purge();
-                if self.queue.len() == 0 {
+                // Nothing could be tried now: what waits, waits for something else.
+                if !self.queue.has_ready() {
                     self.healthy();
                 }
             }
@@ -249,7 +256,10 @@ impl Worker {
                 }
                 Verdict::DeadLetter(error) => {
                     answered = true;
-                    self.address_answered(&delivery.envelope.address);
+                    // Given up because its address is not there: that is no sign of life.
+                    if error.retry_class() != RetryClass::Address {
+                        self.address_answered(&delivery.envelope.address);
+                    }
                     delivery.ticket.rejected(error.at_sink(&self.name), delivery.attempts);
                     continue;
                 }
@@ -397,7 +407,7 @@ impl Worker {
             if health.state == state {
                 let kind = |error: &Option<SinkError>| error.as_ref().map(SinkError::kind);
                 if let Some(error) = error.as_ref().filter(|_| kind(&health.error) != kind(&error)) {
-                    tracing::warn!(sink = %self.name, %error, "sink is {} for another reason", state.as_str());
+                    tracing::warn!(sink = %self.name, %error, "sink is still {}, for another reason", state.as_str());
                 }
                 health.error = error;
                 return false;
@@ -432,7 +442,8 @@ impl Worker {
                 delivery.ticket.missing(stopping.clone(), Duration::from_secs(1));
             }
         }
-        self.tasks.abort_all();
+        // They are gone, and not only told to go, before what they left is looked at and the sink is closed.
+        let _ = timeout_at(deadline + OVERRUN, self.tasks.shutdown()).await;
         for run in std::mem::take(&mut self.running).into_values() {
             if let Run::Publish { deliveries, report } = run {
                 self.landed(deliveries, &report);
