@@ -8,7 +8,7 @@ use std::{
 };
 
 use hookbus_brokers::{ClaimedDoor, Contact, Kind, shared};
-use hookbus_core::{Address, Envelope};
+use hookbus_core::{Address, Envelope, Instant};
 use hookbus_kafka::Kafka;
 use hookbus_testkit::{FaultProxy, Fixture, Observed, Skip, address, async_trait};
 use rdkafka::{
@@ -58,7 +58,15 @@ impl Fixture for KafkaFixture {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let kafka = shared(Kind::Kafka).ok_or_else(|| Skip::new("needs kafka"))?;
         let door = kafka.claim_door().ok_or_else(|| Skip::new("needs a broker of ours, with a free door"))?;
-        let proxy = FaultProxy::start_at(door.advertised, door.upstream).await.unwrap();
+        // Whoever had the door before may not have closed its listener yet.
+        let until = Instant::now() + Duration::from_secs(30);
+        let proxy = loop {
+            match FaultProxy::start_at(door.advertised, door.upstream).await {
+                Ok(proxy) => break proxy,
+                Err(error) => assert!(Instant::now() < until, "{}: {error}", door.advertised),
+            }
+            tokio::task::yield_now().await;
+        };
         let name = format!("conformance-{}-{}", process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         Ok(Self { kafka, proxy, name, topics: AtomicUsize::new(0), _door: door })
     }

@@ -153,7 +153,7 @@ mod tests {
             (501, Unavailable, Unexpected, Unexpected),
             (502, Unavailable, Unexpected, Unexpected),
             (503, Unavailable, Unexpected, Unexpected),
-            (504, Unavailable, Unexpected, Unexpected),
+            (504, Unavailable, Unavailable, Unavailable),
             (505, Unavailable, Unexpected, Unexpected),
             (506, Overloaded, Overloaded, Overloaded),
             (530, Auth, Unavailable, Unavailable),

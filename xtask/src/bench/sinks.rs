@@ -15,24 +15,18 @@ impl Sinks {
     pub(super) fn run(&self) -> Result {
         hookbus_brokers::install(&hookbus_brokers::Kind::ALL).map_err(|error| error.to_string())?;
         println!("| bus | sink, events/s | driver alone, events/s | ratio |\n|---|---|---|---|");
-        let buses = ["kafka", "rabbitmq", "redis"].into_iter();
-        for bus in buses.filter(|bus| self.bus.as_deref().is_none_or(|only| only == *bus)) {
-            let package = format!("hookbus-{bus}");
-            // All features, as for the tests: another selection would compile the driver again.
-            let text = output(&mut cargo([
-                "bench",
-                "--quiet",
-                "--all-features",
-                "--bench",
-                "sink",
-                "-p",
-                &package,
-            ]))?;
-            match text.lines().find(|line| line.starts_with('|')) {
-                Some(line) => println!("{line}"),
-                None => return Err(format!("the benchmark of {package} has no result:\n{text}")),
-            }
+        // All packages and all features, as for the tests: another selection would compile the drivers again.
+        let mut command = cargo(["bench", "--quiet", "--all-features", "--bench", "sink"]);
+        match &self.bus {
+            Some(bus) => command.args(["-p", &format!("hookbus-{bus}")]),
+            None => command.arg("--workspace"),
+        };
+        let text = output(&mut command)?;
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with('|')).collect();
+        if lines.is_empty() {
+            return Err(format!("the benchmarks have no result:\n{text}"));
         }
+        lines.iter().for_each(|line| println!("{line}"));
         Ok(())
     }
 }
