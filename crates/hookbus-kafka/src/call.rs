@@ -88,8 +88,12 @@ impl Slot {
     pub(crate) fn land(self, landing: Landing) {
         // First, so that whoever hears of the landing finds the room.
         drop(self.place);
-        self.call.landed.lock().unwrap_or_else(PoisonError::into_inner).push((self.at, landing));
-        self.call.more.notify_one();
+        let mut landed = self.call.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        landed.push((self.at, landing));
+        // Whoever waits was woken by the first, and takes all there are.
+        if landed.len() == 1 {
+            self.call.more.notify_one();
+        }
     }
 }
 

@@ -66,7 +66,9 @@ impl<'a> Sending<'a> {
             // Room that comes about from here on is noticed, if this call itself has nothing to wait for.
             let room = self.generation.room().freed().notified();
             tokio::pin!(room);
-            room.as_mut().enable();
+            if self.in_flight == 0 {
+                room.as_mut().enable();
+            }
             if self.generation.is_over() {
                 let reason = self.reason();
                 self.unsent.drain(..).for_each(|at| self.report.set(at, Outcome::retry(reason.clone())));
