@@ -15,8 +15,9 @@ pub(crate) type ProofHeaders = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
 /// An event that verified under a secret of its source.
 ///
-/// There is no way to make one but [`Claim::verify`](crate::Claim::verify). Cloning shares the event and copies
-/// nothing, so that a fan-out to many sinks costs a counter each.
+/// There is no way to make one but [`Claim::verify`](crate::Claim::verify), and [`VerifiedEvent::restore`] from a record
+/// of one that was verified. Cloning shares the event and copies nothing, so that a fan-out to many sinks costs a
+/// counter each.
 #[derive(Clone)]
 pub struct VerifiedEvent {
     inner: Arc<Inner>,
@@ -44,6 +45,10 @@ impl VerifiedEvent {
     /// Seals what `verify` proved. Private to this crate: this is the promise *authentic*.
     pub(crate) fn seal(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Name of the source in the configuration, such as `fastpix`.
@@ -193,6 +198,15 @@ impl EventTime {
         let shape =
             bytes.len() >= 20 && bytes.is_ascii() && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't');
         (shape && !text.contains('[')).then(|| text.parse().ok().map(Self)).flatten()
+    }
+
+    /// Seconds and nanoseconds since 1970; both are negative before.
+    pub(crate) fn to_parts(self) -> (i64, i32) {
+        (self.0.as_second(), self.0.subsec_nanosecond())
+    }
+
+    pub(crate) fn from_parts(seconds: i64, nanos: i32) -> Option<Self> {
+        jiff::Timestamp::new(seconds, nanos).ok().map(Self)
     }
 
     /// Seconds since 1970, rounded down, for comparing with a clock.

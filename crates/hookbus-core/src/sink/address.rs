@@ -1,12 +1,12 @@
 //! Where in a destination system an event goes: a topic, a stream, a file.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// A rendered and checked address: the keys of its sink's type with their values. Those that only decide the order
 /// among events come last.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    parts: Arc<[(&'static str, Box<str>)]>,
+    parts: Arc<[(Cow<'static, str>, Box<str>)]>,
     /// How many of them say where it is.
     place: usize,
 }
@@ -16,7 +16,21 @@ impl Address {
     pub(crate) fn new(mut parts: Vec<(&AddressKey, Box<str>)>) -> Self {
         parts.sort_by_key(|(key, _)| key.decides_order());
         let place = parts.iter().filter(|(key, _)| !key.decides_order()).count();
-        Self { parts: parts.into_iter().map(|(key, value)| (key.name(), value)).collect(), place }
+        Self { parts: parts.into_iter().map(|(key, value)| (Cow::Borrowed(key.name()), value)).collect(), place }
+    }
+
+    /// An address as it was written down: the keys and values of [`Address::iter`], of which the first `place` say where
+    /// it is ([`Address::place_len`]).
+    pub fn from_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>, place: usize) -> Self {
+        let parts: Arc<[_]> =
+            parts.into_iter().map(|(name, value)| (Cow::Owned(name.to_owned()), value.into())).collect();
+        let place = place.min(parts.len());
+        Self { parts, place }
+    }
+
+    /// How many of its keys say where it is; those that only decide the order come behind them.
+    pub fn place_len(&self) -> usize {
+        self.place
     }
 
     /// Where it is, without the keys that only decide the order among its events: what is there or missing, allowed
@@ -31,12 +45,12 @@ impl Address {
 
     /// The value of a key such as `topic`; nothing where an optional key had no value.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.parts.iter().find(|(name, _)| *name == key).map(|(_, value)| &**value)
+        self.parts.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
     }
 
     /// All keys with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.parts.iter().map(|(name, value)| (*name, &**value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 

@@ -1,0 +1,154 @@
+//! An event as the content of a record, and back.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::Record;
+use crate::{
+    EventId, EventTime, IdOrigin, VerifiedEvent,
+    event::{Inner, ProofHeaders},
+};
+
+/// The event of a record cannot be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NotRestored {
+    /// The record is of a kind that holds none.
+    #[error("the record holds no event")]
+    NoEvent,
+    /// It does not follow the format: another version wrote it.
+    #[error("the event of the record cannot be read")]
+    Unreadable,
+}
+
+/// Names of attributes that a signature may leave out.
+const ATTRIBUTES: [&str; 7] =
+    ["id", "type", "subject", "time", "datacontenttype", "contentencoding", "data"];
+
+/// An event in the order it is written, borrowed both ways. Changing it changes the format.
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    source: &'a str,
+    id: &'a str,
+    origin: u8,
+    event_type: Option<&'a str>,
+    subject: Option<&'a str>,
+    /// Seconds and nanoseconds since 1970.
+    time: Option<(i64, i32)>,
+    received: (u64, u32),
+    #[serde(borrow)]
+    proof: SmallVec<[(&'a str, &'a Bytes); 4]>,
+    #[serde(borrow)]
+    content_type: Option<&'a Bytes>,
+    #[serde(borrow)]
+    content_encoding: Option<&'a Bytes>,
+    /// One bit for each of [`ATTRIBUTES`].
+    unsigned: u8,
+    signed_method: Option<&'a str>,
+    signed_url: Option<&'a str>,
+    many: bool,
+    #[serde(borrow)]
+    body: &'a Bytes,
+}
+
+impl VerifiedEvent {
+    /// Makes the event of a record again. Beside [`Claim::verify`](crate::Claim::verify) this is the only way to an
+    /// event: a [`Record`] only comes out of [`RecordKey::prove`](super::RecordKey::prove), and a record that holds an
+    /// event was sealed from one.
+    ///
+    /// # Errors
+    /// [`NotRestored`].
+    pub fn restore(record: &Record<'_>) -> Result<Self, NotRestored> {
+        if !record.head().kind.holds_event() {
+            return Err(NotRestored::NoEvent);
+        }
+        let (written, rest) =
+            postcard::take_from_bytes::<Written<'_>>(record.event()).map_err(|_| NotRestored::Unreadable)?;
+        match written.read() {
+            Some(inner) if rest.is_empty() => Ok(Self::seal(inner)),
+            _ => Err(NotRestored::Unreadable),
+        }
+    }
+
+    /// Appends the event as [`VerifiedEvent::restore`] reads it.
+    pub(super) fn write_record(&self, out: &mut Vec<u8>) {
+        let inner = self.inner();
+        let since = inner.received.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let unsigned = ATTRIBUTES.iter().enumerate();
+        let unsigned = unsigned.filter(|(_, name)| inner.unsigned.contains(name));
+        let written = Written {
+            source: &inner.source,
+            id: inner.id.as_str(),
+            origin: match inner.id.origin() {
+                IdOrigin::Provider => 0,
+                IdOrigin::Digest => 1,
+                IdOrigin::Made => 2,
+            },
+            event_type: inner.event_type.as_deref(),
+            subject: inner.subject.as_deref(),
+            time: inner.time.map(EventTime::to_parts),
+            received: (since.as_secs(), since.subsec_nanos()),
+            proof: inner.proof.iter().map(|(name, value)| (name.as_str(), Bytes::new(value.as_bytes()))).collect(),
+            content_type: inner.content_type.as_ref().map(bytes),
+            content_encoding: inner.content_encoding.as_ref().map(bytes),
+            unsigned: unsigned.fold(0, |bits, (at, _)| bits | 1 << at),
+            signed_method: inner.signed_method.as_deref(),
+            signed_url: inner.signed_url.as_deref(),
+            many: inner.many,
+            body: Bytes::new(&inner.body),
+        };
+        // Invariant: neither the type nor a `Vec` as the place it goes to can refuse.
+        let written = postcard::to_io(&written, out);
+        debug_assert!(written.is_ok());
+    }
+}
+
+impl Written<'_> {
+    fn read(self) -> Option<Inner> {
+        let header = |value: &Bytes| HeaderValue::from_bytes(value).ok();
+        let mut proof = ProofHeaders::new();
+        for (name, value) in self.proof {
+            proof.push((HeaderName::from_bytes(name.as_bytes()).ok()?, header(value)?));
+        }
+        let origin = match self.origin {
+            0 => IdOrigin::Provider,
+            1 => IdOrigin::Digest,
+            2 => IdOrigin::Made,
+            _ => return None,
+        };
+        let unsigned = ATTRIBUTES.into_iter().enumerate().filter(|(at, _)| self.unsigned & 1 << at != 0);
+        Some(Inner {
+            source: self.source.into(),
+            id: EventId { text: self.id.into(), origin },
+            event_type: self.event_type.map(Box::from),
+            subject: self.subject.map(Box::from),
+            time: match self.time {
+                Some((seconds, nanos)) => Some(EventTime::from_parts(seconds, nanos)?),
+                None => None,
+            },
+            received: received(self.received)?,
+            proof,
+            content_type: self.content_type.map(header).map_or(Some(None), |value| value.map(Some))?,
+            content_encoding: self.content_encoding.map(header).map_or(Some(None), |value| value.map(Some))?,
+            unsigned: unsigned.map(|(_, name)| name).collect(),
+            signed_method: self.signed_method.map(Box::from),
+            signed_url: self.signed_url.map(Box::from),
+            many: self.many,
+            body: bytes::Bytes::copy_from_slice(self.body),
+        })
+    }
+}
+
+fn bytes(value: &HeaderValue) -> &Bytes {
+    Bytes::new(value.as_bytes())
+}
+
+fn received((seconds, nanos): (u64, u32)) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::new(seconds, nanos.min(999_999_999)))
+}

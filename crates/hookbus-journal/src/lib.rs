@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod backlog;
+mod folder;
+mod journal;
+
+pub use backlog::{Backlog, Entry, Room};
+pub use folder::{File, Folder, RealFolder};
+pub use journal::{Commit, Destination, Journal, JournalError};
