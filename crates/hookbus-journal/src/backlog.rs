@@ -9,12 +9,20 @@ use std::{
 use hookbus_core::{Address, VerifiedEvent};
 use tokio::sync::Notify;
 
+/// What an entry is known by, also after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// The number of its record.
+    pub sequence: u64,
+    /// Which destination of that record it is: an event may go to several addresses of one sink.
+    pub destination: u16,
+}
+
 /// An event of the journal on its way to one address of a sink.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The number of its record: by this it is resolved. Where an event goes to several addresses of one sink, each has
-    /// an entry of its own.
-    pub sequence: u64,
+    /// By this it is resolved.
+    pub id: EntryId,
     /// The event.
     pub event: VerifiedEvent,
     /// Where it goes.
@@ -77,13 +85,13 @@ impl Backlog {
     ///
     /// # Errors
     /// As the disk says.
-    pub async fn again(&self, sequence: u64, address: &Address) -> io::Result<Entry> {
-        let _ = (sequence, address);
+    pub async fn again(&self, id: EntryId) -> io::Result<Entry> {
+        let _ = id;
         Err(io::ErrorKind::NotFound.into())
     }
 
     /// The entry is delivered, or a dead letter that is safe: it is never handed out again.
-    pub fn resolve(&self, sequence: u64, address: &Address) {
-        let _ = (sequence, address);
+    pub fn resolve(&self, id: EntryId) {
+        let _ = id;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hookbus_core::{Address, VerifiedEvent};
 use thiserror::Error;
 
-use crate::backlog::{Backlog, Entry, Waiting};
+use crate::backlog::{Backlog, Entry, EntryId, Waiting};
 
 /// Accepted events, on disk until every sink has them. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -60,8 +60,9 @@ impl Journal {
     pub fn append(&self, event: &VerifiedEvent, destinations: &[Destination]) -> Result<Commit, JournalError> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next += 1;
-        for destination in destinations {
-            let entry = Entry { sequence: *next, event: event.clone(), address: destination.address.clone() };
+        for (at, destination) in destinations.iter().enumerate() {
+            let id = EntryId { sequence: *next, destination: at as u16 };
+            let entry = Entry { id, event: event.clone(), address: destination.address.clone() };
             self.sinks[destination.sink].1.push(entry);
         }
         Ok(Commit(()))

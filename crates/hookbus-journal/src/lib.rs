@@ -4,6 +4,6 @@ mod backlog;
 mod folder;
 mod journal;
 
-pub use backlog::{Backlog, Entry, Room};
+pub use backlog::{Backlog, Entry, EntryId, Room};
 pub use folder::{File, Folder, RealFolder};
 pub use journal::{Commit, Destination, Journal, JournalError};
