@@ -73,6 +73,25 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As the system says.
     fn len(&self) -> io::Result<u64>;
+
+    /// Sets aside the room for so many bytes, so that writing them cannot fail for lack of it. Where the file system
+    /// cannot do that, nothing happens.
+    ///
+    /// # Errors
+    /// As the system says; [`io::ErrorKind::StorageFull`] where there is no room.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Cuts the file off behind so many bytes, to give back the room. Only a hint.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 /// A folder of the real file system.
@@ -157,6 +176,17 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            allocated => Ok(allocated?),
+        }
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
     }
 }
 

@@ -1,17 +1,49 @@
 //! The journal as its users see it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use hookbus_core::{Address, VerifiedEvent};
-use thiserror::Error;
+use hookbus_core::{Address, RecordKey, VerifiedEvent};
 
-use crate::backlog::{Backlog, Entry, EntryId, Waiting};
+use crate::{
+    backlog::{Backlog, Feed},
+    commit::{Commit, JournalError},
+    engine::{self, Engine, NotNow},
+    folder::Folder,
+    keeper,
+    recover::{self, OpenError},
+};
 
-/// Accepted events, on disk until every sink has them. Cloning shares it.
+/// How long an event may wait for the next segment to be made.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Accepted events, on disk until every sink has them. Cloning shares it; it is closed by [`Journal::close`].
 #[derive(Clone, Debug)]
 pub struct Journal {
-    sinks: Arc<[(Arc<str>, Arc<Waiting>)]>,
-    next: Arc<Mutex<u64>>,
+    engine: Arc<Engine>,
+}
+
+/// How a journal works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of a segment; the first ones are smaller.
+    pub segment_size: u64,
+    /// Bytes of all segments together.
+    pub max_size: u64,
+    /// How long delivered events are kept, where there is room.
+    pub retention: Duration,
+}
+
+/// A sink that the journal keeps events for.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// Its name: events that were accepted for it are found by this after a restart.
+    pub name: Arc<str>,
+    /// Bytes it may have to get at most; events for it are refused then.
+    pub max_pending: u64,
 }
 
 /// Where an event goes: a sink by its place in the list the journal was opened with, and the address there.
@@ -23,53 +55,138 @@ pub struct Destination {
     pub address: Address,
 }
 
-/// The journal cannot do what was asked.
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum JournalError {
-    /// The disk or the journal is full.
-    #[error("the journal is full")]
-    Full,
+/// The threads of a journal, to be waited for at the end.
+#[derive(Debug)]
+pub struct Threads {
+    engine: Arc<Engine>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// An event on its way to the disk.
-#[derive(Debug)]
-pub struct Commit(());
+/// What one sink has to get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The sink.
+    pub sink: Arc<str>,
+    /// Events.
+    pub events: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// When the oldest of them that is known was received, in seconds since 1970.
+    pub oldest: Option<u64>,
+}
 
-impl Commit {
-    /// Waits until the event is safe.
-    ///
-    /// # Errors
-    /// [`JournalError`]: then it does not count.
-    pub async fn durable(self) -> Result<(), JournalError> {
-        Ok(())
+impl Settings {
+    /// Bytes at the end of a segment that only cursors may use.
+    pub(crate) fn reserve(&self, capacity: u64) -> u64 {
+        (capacity / 8).min(1 << 20)
     }
 }
 
 impl Journal {
-    /// A journal in memory, for these sinks.
-    pub fn in_memory(sinks: &[Arc<str>]) -> Self {
-        let sinks = sinks.iter().map(|name| (Arc::clone(name), Arc::default())).collect();
-        Self { sinks, next: Arc::default() }
+    /// Opens the journal of a folder: what it holds is read back, and a new segment begun. `sinks` come first in the
+    /// order of [`Destination::sink`]; behind them stand those that are not in the list and still have events to get
+    /// ([`Journal::unknown`]).
+    ///
+    /// Blocks. [`Journal::tell`] must run for anybody to hear of what is safe.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        folder: Arc<dyn Folder>,
+        key: RecordKey,
+        settings: Settings,
+        sinks: &[SinkSettings],
+    ) -> Result<(Self, Threads), OpenError> {
+        let engine = Arc::new(recover::open(folder, key, settings, sinks)?);
+        let mut threads = Vec::new();
+        let run: [(&str, fn(&Engine)); 2] = [("journal", Engine::write), ("journal-keeper", keeper::keep)];
+        for (name, run) in run {
+            let shared = Arc::clone(&engine);
+            let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+            threads.push(thread.map_err(OpenError::Io)?);
+        }
+        Ok((Self { engine: Arc::clone(&engine) }, Threads { engine, threads }))
     }
 
-    /// Appends an event for these destinations.
+    /// Appends an event for these destinations. It is accepted when the commit says that it is durable.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn append(&self, event: &VerifiedEvent, destinations: &[Destination]) -> Result<Commit, JournalError> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next += 1;
-        for (at, destination) in destinations.iter().enumerate() {
-            let id = EntryId { sequence: *next, destination: at as u16 };
-            let entry = Entry { id, event: event.clone(), address: destination.address.clone() };
-            self.sinks[destination.sink].1.push(entry);
+    pub async fn append(
+        &self,
+        event: &VerifiedEvent,
+        destinations: &[Destination],
+    ) -> Result<Commit, JournalError> {
+        for to in destinations {
+            let feed = &self.engine.feeds[to.sink];
+            if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending {
+                return Err(JournalError::SinkFull { sink: Arc::clone(&feed.name) });
+            }
         }
-        Ok(Commit(()))
+        let about = engine::about(&self.engine.feeds, destinations);
+        loop {
+            let turned = self.engine.turned.notified();
+            match self.engine.append(event, destinations, &about) {
+                Ok(commit) => return Ok(commit),
+                Err(NotNow::Refused(error)) => return Err(error),
+                Err(NotNow::Awaited) => {
+                    self.engine.keeping.wake();
+                    tokio::time::timeout(TURN, turned).await.map_err(|_| JournalError::Full)?;
+                }
+            }
+        }
+    }
+
+    /// Tells those who wait what became of their events, and hands events to the sinks. Runs until the journal is closed.
+    pub async fn tell(&self) {
+        self.engine.tell().await;
     }
 
     /// What a sink has to get; one lane reads it.
     pub fn backlog(&self, sink: usize) -> Backlog {
-        Backlog::new(Arc::clone(&self.sinks[sink].1))
+        Backlog::new(Arc::clone(&self.engine.feeds[sink]), Arc::clone(&self.engine.store))
+    }
+
+    /// Sinks that were not in the list it was opened with and have events to get: with their place.
+    pub fn unknown(&self) -> Vec<(usize, Pending)> {
+        let unknown = |feed: &Feed| feed.max_pending == 0;
+        let all = self.pending().into_iter().enumerate();
+        all.filter(|(at, _)| unknown(&self.engine.feeds[*at])).collect()
+    }
+
+    /// What each sink has to get.
+    pub fn pending(&self) -> Vec<Pending> {
+        let pending = |feed: &Arc<Feed>| {
+            let (events, bytes) = feed.pending();
+            Pending { sink: Arc::clone(&feed.name), events, bytes, oldest: feed.cursor().oldest_received() }
+        };
+        self.engine.feeds.iter().map(pending).collect()
+    }
+
+    /// Acknowledged events that were found damaged since it was opened, at most.
+    pub fn damaged(&self) -> u64 {
+        self.engine.store.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is in the open group and ends the threads. Nothing is accepted any more.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+}
+
+impl Threads {
+    /// Closes the journal, where it is not, and waits for its threads. Blocks.
+    pub fn join(mut self) {
+        self.engine.close();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.engine.close();
     }
 }

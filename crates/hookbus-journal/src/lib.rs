@@ -1,9 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod backlog;
+mod carry;
+mod commit;
+mod cursor;
+mod dedup;
+mod engine;
+mod figures;
 mod folder;
+mod format;
+mod group;
 mod journal;
+mod keeper;
+mod recover;
+mod segment;
+mod store;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
+pub use commit::{Commit, JournalError};
+pub use figures::{GROUP_BUCKETS, SYNC_BUCKETS};
 pub use folder::{File, Folder, RealFolder};
-pub use journal::{Commit, Destination, Journal, JournalError};
+pub use journal::{Destination, Journal, Pending, Settings, SinkSettings, Threads};
+pub use recover::OpenError;

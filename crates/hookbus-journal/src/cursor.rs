@@ -1,0 +1,388 @@
+//! How far one sink has got.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
+
+use hookbus_core::{Address, VerifiedEvent};
+
+use crate::{
+    backlog::{Entry, EntryId, Room},
+    format::{CursorNote, Location, Taken},
+};
+
+/// Entries held in memory for a sink to take: so many, or so many bytes.
+const AHEAD: Room = Room { events: 2048, bytes: 4 << 20 };
+
+/// How far a sink has got, and what is in memory for it.
+///
+/// Whatever was written for the sink before `next` is resolved, or in `taken`, or in `ahead`, or in `carried`. Entries are
+/// taken in the order of their ids, so that what was taken since the last note is a range.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    /// In memory and not taken, in order.
+    ahead: VecDeque<Ahead>,
+    ahead_bytes: usize,
+    /// Taken before a restart: to be read again first.
+    returned: VecDeque<EntryId>,
+    /// Copied records that were not read, in order; they come before what stands at `next`.
+    carried: VecDeque<(Location, Location)>,
+    /// The first record that was not looked at. Where it is `head`, new entries come from memory.
+    next: Location,
+    /// Where what is safe on disk ends.
+    head: Location,
+    taken: BTreeMap<EntryId, TakenAt>,
+    /// A thread reads from disk for `ahead`.
+    reading: bool,
+    /// Records of it are being copied: nothing is read meanwhile.
+    pub(crate) moving: bool,
+    noted: Noted,
+}
+
+/// What the journal knows of the cursor.
+#[derive(Debug, Default)]
+struct Noted {
+    number: u64,
+    /// The last entry that was taken by then.
+    up_to: Option<EntryId>,
+    /// Entries it knows as taken and that are resolved since.
+    resolved: Vec<EntryId>,
+    /// What changed since: entries taken, resolved, or looked at and not for this sink.
+    changes: usize,
+    /// The next note tells everything.
+    full: bool,
+}
+
+/// An entry in memory.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub(crate) entry: Entry,
+    pub(crate) at: Location,
+    pub(crate) bytes: u32,
+    pub(crate) from: From,
+}
+
+/// Where an entry in memory came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Its own record.
+    Record,
+    /// A copied record.
+    Carried,
+    /// It was taken before a restart.
+    Returned,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TakenAt {
+    at: Location,
+    bytes: u32,
+    received: u64,
+}
+
+/// What is to be read from disk next.
+#[derive(Debug)]
+pub(crate) enum ToRead {
+    /// Entries that were taken before a restart, with where they are.
+    Returned(Vec<(EntryId, Location)>),
+    /// Copied records from here to there.
+    Carried(Location, Location),
+    /// Records from here to there.
+    Records(Location, Location),
+}
+
+impl Cursor {
+    /// A cursor of a sink that has nothing to get.
+    pub(crate) fn at(head: Location) -> Self {
+        Self { next: head, head, noted: Noted { full: true, ..Noted::default() }, ..Self::default() }
+    }
+
+    /// A cursor as the journal knows it. Nothing is in memory yet.
+    pub(crate) fn restored(next: Location, carried: Vec<(Location, Location)>, taken: &[Taken]) -> Self {
+        let mut cursor = Self::at(next);
+        cursor.carried = carried.into();
+        for taken in taken {
+            let id = EntryId { sequence: taken.sequence, destination: taken.destination };
+            let Taken { at, bytes, received, .. } = *taken;
+            cursor.taken.insert(id, TakenAt { at, bytes, received });
+        }
+        cursor.returned = cursor.taken.keys().copied().collect();
+        cursor.noted.up_to = cursor.taken.keys().next_back().copied();
+        cursor
+    }
+
+    /// What is safe on disk ends here now, without anything new for this sink.
+    pub(crate) fn set_head(&mut self, head: Location) {
+        if self.next == self.head {
+            self.next = head;
+        }
+        self.head = head;
+    }
+
+    /// New entries of this sink are safe on disk, which ends at `head` now. Whether any is there to take.
+    pub(crate) fn committed(&mut self, entries: impl Iterator<Item = Ahead>, head: Location) -> bool {
+        let caught_up = self.next == self.head;
+        self.head = head;
+        if !caught_up {
+            return true;
+        }
+        // Records are taken whole: what of one has no room is read from disk with the rest of it.
+        let mut last: Option<Location> = None;
+        for entry in entries {
+            let begins = last != Some(entry.at);
+            if begins && (self.is_full() || self.moving) {
+                self.next = entry.at;
+                return true;
+            }
+            last = Some(entry.at);
+            self.push(entry);
+        }
+        self.next = head;
+        !self.ahead.is_empty()
+    }
+
+    fn push(&mut self, entry: Ahead) {
+        self.ahead_bytes += entry.bytes as usize;
+        self.ahead.push_back(entry);
+    }
+
+    fn is_full(&self) -> bool {
+        self.ahead.len() >= AHEAD.events || self.ahead_bytes >= AHEAD.bytes
+    }
+
+    /// Takes entries that are in memory: whole records, in order.
+    pub(crate) fn take(&mut self, room: Room, into: &mut Vec<Entry>) {
+        let mut bytes = 0;
+        let mut last = None;
+        while let Some(first) = self.ahead.front() {
+            let whole = last == Some(first.at);
+            let full =
+                into.len() >= room.events || (!into.is_empty() && bytes + first.bytes as usize > room.bytes);
+            if (full && !whole) || self.moving {
+                break;
+            }
+            // Invariant: there is a first one.
+            let Some(Ahead { entry, at, bytes: length, from }) = self.ahead.pop_front() else { break };
+            self.ahead_bytes -= length as usize;
+            bytes += length as usize;
+            last = Some(at);
+            let received = seconds(entry.event.received());
+            match from {
+                From::Returned => {}
+                From::Carried => {
+                    // It is no longer among those that were not taken.
+                    if let Some(first) = self.carried.front_mut() {
+                        first.0 = behind(at, length);
+                        if first.0 >= first.1 {
+                            self.carried.pop_front();
+                        }
+                    }
+                    self.taken.insert(entry.id, TakenAt { at, bytes: length, received });
+                }
+                From::Record => {
+                    self.taken.insert(entry.id, TakenAt { at, bytes: length, received });
+                }
+            }
+            self.noted.changes += 1;
+            into.push(entry);
+        }
+    }
+
+    /// What has to be read from disk before anything can be taken; nothing where something can, or where there is nothing.
+    /// The caller reads it and calls [`Cursor::read`].
+    pub(crate) fn to_read(&mut self) -> Option<ToRead> {
+        if self.reading || self.moving || !self.ahead.is_empty() {
+            return None;
+        }
+        let job = if !self.returned.is_empty() {
+            let ids = self.returned.iter().take(256);
+            // What was resolved meanwhile is not read.
+            let there = ids.filter_map(|id| Some((*id, self.taken.get(id)?.at))).collect();
+            ToRead::Returned(there)
+        } else if let Some((from, to)) = self.carried.front() {
+            ToRead::Carried(*from, *to)
+        } else if self.next < self.head {
+            ToRead::Records(self.next, self.head)
+        } else {
+            return None;
+        };
+        self.reading = true;
+        Some(job)
+    }
+
+    /// Whether anything can be taken, or read to be taken.
+    pub(crate) fn has_more(&self) -> bool {
+        let on_disk = !self.returned.is_empty() || !self.carried.is_empty() || self.next < self.head;
+        !self.moving && (!self.ahead.is_empty() || (on_disk && !self.reading))
+    }
+
+    /// What was read. `until` is where the next record is that was not looked at; nothing where reading failed.
+    pub(crate) fn read(&mut self, job: &ToRead, found: Option<(Vec<Ahead>, Location)>) {
+        self.reading = false;
+        let Some((entries, until)) = found else { return };
+        match job {
+            ToRead::Returned(_) => {
+                let asked = self.returned.len().min(256);
+                self.returned.drain(..asked);
+            }
+            ToRead::Carried(..) if entries.is_empty() => {
+                self.carried.pop_front();
+            }
+            ToRead::Carried(..) => {}
+            ToRead::Records(..) => {
+                self.next = until;
+                self.noted.changes += 1;
+            }
+        }
+        entries.into_iter().for_each(|entry| self.push(entry));
+    }
+
+    /// Where an entry that is taken lies.
+    pub(crate) fn place(&self, id: EntryId) -> Option<Location> {
+        self.taken.get(&id).map(|taken| taken.at)
+    }
+
+    /// The entry is done with. Its bytes, where it was not before.
+    pub(crate) fn resolve(&mut self, id: EntryId) -> Option<u64> {
+        let taken = self.taken.remove(&id)?;
+        self.noted.changes += 1;
+        if self.noted.up_to.is_some_and(|up_to| id <= up_to) {
+            self.noted.resolved.push(id);
+        }
+        Some(u64::from(taken.bytes))
+    }
+
+    /// How much has changed since the last note.
+    pub(crate) fn changes(&self) -> usize {
+        self.noted.changes
+    }
+
+    /// Says everything in the next note: the last one may not be on disk.
+    pub(crate) fn note_all(&mut self) {
+        self.noted.full = true;
+        self.noted.changes += 1;
+    }
+
+    /// The first record that nobody has taken from.
+    fn first_untaken(&self) -> Location {
+        self.ahead.iter().find(|ahead| ahead.from == From::Record).map_or(self.next, |ahead| ahead.at)
+    }
+
+    /// Writes down how far it is; from then on that counts as noted.
+    pub(crate) fn note<'a>(&mut self, sink: &'a str, pending: (u64, u64), full: bool) -> CursorNote<'a> {
+        let full = full || self.noted.full;
+        // A range, because looking at all of them would cost more the more are stuck.
+        let known = self.noted.up_to.filter(|_| !full).map_or(Bound::Unbounded, Bound::Excluded);
+        let fresh = self.taken.range((known, Bound::Unbounded)).map(|(id, at)| at.note(*id)).collect();
+        let resolved = std::mem::take(&mut self.noted.resolved);
+        let resolved = resolved.into_iter().filter(|_| !full);
+        let note = CursorNote {
+            sink,
+            number: self.noted.number + 1,
+            full,
+            next: self.first_untaken(),
+            carried: self.carried.iter().copied().collect(),
+            pending_events: pending.0,
+            pending_bytes: pending.1,
+            taken: fresh,
+            resolved: resolved.map(|id| (id.sequence, id.destination)).collect(),
+        };
+        let up_to = self.taken.keys().next_back().copied().max(self.noted.up_to);
+        self.noted = Noted { number: note.number, up_to, ..Noted::default() };
+        note
+    }
+
+    /// The first segment that is needed for it.
+    pub(crate) fn oldest(&self) -> u64 {
+        let taken = self.taken.values().map(|taken| taken.at.segment);
+        let carried = self.carried.iter().map(|(from, _)| from.segment);
+        taken.chain(carried).fold(self.first_untaken().segment, u64::min)
+    }
+
+    /// When the oldest entry that is taken or in memory was received, in seconds since 1970.
+    pub(crate) fn oldest_received(&self) -> Option<u64> {
+        let taken = self.taken.first_key_value().map(|(_, taken)| taken.received);
+        taken.or_else(|| self.ahead.front().map(|ahead| seconds(ahead.entry.event.received())))
+    }
+
+    /// Begins to move what it needs of a segment, the oldest one: which taken entries lie there, where the first record
+    /// in it is that was not taken from, and which copied ones. Nothing where a thread reads for it.
+    pub(crate) fn begin_move(&mut self, segment: u64) -> Option<Move> {
+        if self.reading || self.moving {
+            return None;
+        }
+        self.moving = true;
+        // What is in memory is read again from where it will be.
+        self.next = self.first_untaken();
+        self.ahead.retain(|ahead| ahead.from == From::Returned);
+        self.ahead_bytes = self.ahead.iter().map(|ahead| ahead.bytes as usize).sum();
+        let taken = self.taken.iter().filter(|(_, taken)| taken.at.segment == segment);
+        let carried = self.carried.iter().take_while(|(from, _)| from.segment == segment);
+        Some(Move {
+            taken: taken.map(|(id, taken)| (*id, taken.at)).collect(),
+            carried: carried.copied().collect(),
+            next: (self.next.segment == segment).then_some(self.next),
+        })
+    }
+
+    /// What was to be moved is somewhere else, safe on disk; nothing where it could not be.
+    pub(crate) fn moved(&mut self, moved: Option<Moved>) {
+        self.moving = false;
+        let Some(Moved { taken, carried, carried_ranges, next }) = moved else { return };
+        for (id, at) in taken {
+            if let Some(taken) = self.taken.get_mut(&id) {
+                taken.at = at;
+            }
+        }
+        self.carried.drain(..carried.min(self.carried.len()));
+        // They were the oldest, and what was moved from `next` on comes behind all copied ones there were before.
+        let (again, new) = carried_ranges;
+        again.into_iter().rev().for_each(|range| self.carried.push_front(range));
+        self.carried.extend(new);
+        self.next = next.map_or(self.next, |next| next.max(self.next));
+        self.note_all();
+    }
+}
+
+/// What a sink needs of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Move {
+    pub(crate) taken: Vec<(EntryId, Location)>,
+    pub(crate) carried: Vec<(Location, Location)>,
+    pub(crate) next: Option<Location>,
+}
+
+/// Where it is now.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) taken: Vec<(EntryId, Location)>,
+    /// So many ranges of copied records were moved.
+    pub(crate) carried: usize,
+    /// Where those are now, and where what had not been looked at is.
+    pub(crate) carried_ranges: (Vec<(Location, Location)>, Vec<(Location, Location)>),
+    /// The first record behind the segment.
+    pub(crate) next: Option<Location>,
+}
+
+impl TakenAt {
+    fn note(self, id: EntryId) -> Taken {
+        let Self { at, bytes, received } = self;
+        Taken { sequence: id.sequence, destination: id.destination, at, bytes, received }
+    }
+}
+
+impl Ahead {
+    pub(crate) fn new(id: EntryId, event: VerifiedEvent, address: Address, at: Location, bytes: u32) -> Self {
+        Self { entry: Entry { id, event, address }, at, bytes, from: From::Record }
+    }
+}
+
+/// Behind a record.
+fn behind(at: Location, bytes: u32) -> Location {
+    Location { offset: at.offset + u64::from(bytes), ..at }
+}
+
+pub(crate) fn seconds(time: std::time::SystemTime) -> u64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

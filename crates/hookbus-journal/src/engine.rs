@@ -1,0 +1,430 @@
+//! Appending: records are put into a group under one lock; a thread writes groups and fsyncs them.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use hookbus_core::VerifiedEvent;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::{
+    backlog::Feed,
+    commit::{Commit, JournalError},
+    cursor::{Ahead, seconds},
+    figures::Figures,
+    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Footer, Location, To},
+    group::{Group, New, Next, Open},
+    journal::{Destination, Settings},
+    segment::Segment,
+    store::Store,
+};
+
+/// A cursor is noted with the next group after so many changes, or after so long.
+const NOTE_AFTER: usize = 512;
+const NOTE_WITHIN: Duration = Duration::from_millis(20);
+/// How long the writer waits for work before it looks for cursors to note.
+const IDLE: Duration = Duration::from_millis(250);
+/// How long to wait before a write that failed is tried again.
+const WRITE_AGAIN: Duration = Duration::from_millis(200);
+
+/// What the threads of a journal share.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) store: Arc<Store>,
+    pub(crate) settings: Settings,
+    pub(crate) feeds: Box<[Arc<Feed>]>,
+    pub(crate) figures: Figures,
+    open: Mutex<Open>,
+    work: Condvar,
+    /// Groups whose fate is known and was not told yet, in order.
+    finished: Mutex<Vec<Finished>>,
+    finish: Notify,
+    /// Another segment can be appended to.
+    pub(crate) turned: Notify,
+    pub(crate) keeping: Keeping,
+    /// Cuts the writer's waits short.
+    pause: Keeping,
+    pub(crate) stopping: AtomicBool,
+    /// The writer has ended.
+    ended: AtomicBool,
+}
+
+/// By this a thread is woken.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    asked: Mutex<bool>,
+    ask: Condvar,
+}
+
+#[derive(Debug)]
+struct Finished {
+    group: Group,
+    result: Result<(), JournalError>,
+}
+
+/// Why a record was not appended just now.
+#[derive(Debug)]
+pub(crate) enum NotNow {
+    /// The next segment is being made.
+    Awaited,
+    Refused(JournalError),
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<Store>, settings: Settings, feeds: Vec<Arc<Feed>>, open: Open) -> Self {
+        let engine = Self {
+            store,
+            settings,
+            feeds: feeds.into(),
+            figures: Figures::default(),
+            open: Mutex::new(open),
+            work: Condvar::new(),
+            finished: Mutex::default(),
+            finish: Notify::new(),
+            turned: Notify::new(),
+            keeping: Keeping::default(),
+            pause: Keeping::default(),
+            stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        };
+        engine.checkpoint(&mut engine.open());
+        engine
+    }
+
+    pub(crate) fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an event into the group that is written next.
+    pub(crate) fn append(
+        &self,
+        event: &VerifiedEvent,
+        destinations: &[Destination],
+        about: &[u8],
+    ) -> Result<Commit, NotNow> {
+        let mut open = self.open();
+        if let Some(error) = &open.closed_for {
+            return Err(NotNow::Refused(error.clone()));
+        }
+        let (sequence, at, bytes) = self.seal(&mut open, about, event)?;
+        let to: SmallVec<[_; 2]> = (0..)
+            .zip(destinations)
+            .map(|(number, to)| {
+                self.feeds[to.sink].add(u64::from(bytes));
+                (to.sink, number, to.address.clone())
+            })
+            .collect();
+        open.events += 1;
+        open.group.events.push(New { sequence, at, bytes, event: event.clone(), to, identity: None });
+        self.wake(&open);
+        Ok(Commit::new(&open.group.commit))
+    }
+
+    /// Seals the record of an event where it has room: in this segment, or in the next one.
+    fn seal(
+        &self,
+        open: &mut Open,
+        about: &[u8],
+        event: &VerifiedEvent,
+    ) -> Result<(u64, Location, u32), NotNow> {
+        for _ in 0..2 {
+            let (length, sequence) = (open.group.buffer.len(), open.next_sequence);
+            let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
+            let sealed = open.seal(&self.store.key, EVENT, about, Some(event));
+            let sealed = sealed.map_err(|_| NotNow::Refused(JournalError::TooLarge))?;
+            if open.group.end().offset <= limit {
+                return Ok(sealed);
+            }
+            open.group.buffer.truncate(length);
+            open.next_sequence = sequence;
+            open.group.until = sequence;
+            self.turn_over(open)?;
+        }
+        Err(NotNow::Refused(JournalError::TooLarge))
+    }
+
+    /// Goes on in the next segment.
+    pub(crate) fn turn_over(&self, open: &mut Open) -> Result<(), NotNow> {
+        let next = match &open.next {
+            Next::Ready(next) => Arc::clone(next),
+            Next::Awaited => return Err(NotNow::Awaited),
+            Next::Refused(error) => return Err(NotNow::Refused(error.clone())),
+        };
+        let footer = Footer {
+            end: open.group.end().offset,
+            last_sequence: open.next_sequence - 1,
+            events: open.events,
+            sealed: seconds(SystemTime::now()),
+        };
+        // What is read of it ends at what is safe, until all of it is.
+        let _ = open.segment.footer.set(footer);
+        self.store.segments().insert(next.number, Arc::clone(&next));
+        open.turn_over(next);
+        self.checkpoint(open);
+        self.keeping.wake();
+        Ok(())
+    }
+
+    /// Begins a segment with all cursors, so that nothing before it need be read to know them.
+    fn checkpoint(&self, open: &mut Open) {
+        let mut content = Vec::new();
+        let cursors = u32::try_from(self.feeds.len()).unwrap_or(u32::MAX);
+        format::write(&Checkpoint { cursors }, &mut content);
+        // Invariant: a checkpoint is far smaller than the smallest segment. Where it is not, the one before counts.
+        let _ = open.seal(&self.store.key, CHECKPOINT, &content, None);
+        for at in 0..self.feeds.len() {
+            self.note(open, at, true, &mut content);
+        }
+        open.notes_at = Instant::now();
+    }
+
+    /// Notes a cursor.
+    fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
+        let feed = &self.feeds[at];
+        let mut cursor = feed.cursor();
+        let note = cursor.note(&feed.name, feed.pending(), full);
+        format::write(&note, content);
+        let needed = cursor.oldest();
+        match open.seal(&self.store.key, CURSOR, content, None) {
+            Ok(_) => open.group.cursors.push((at, needed)),
+            Err(_) => cursor.note_all(),
+        }
+    }
+
+    /// Notes the cursors that have changed, where it is time.
+    fn note_changes(&self, open: &mut Open, now: Instant) {
+        let due = now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
+        let mut content = Vec::new();
+        for (at, feed) in self.feeds.iter().enumerate() {
+            let changes = feed.cursor().changes();
+            if changes == 0 || !(due || changes >= NOTE_AFTER) {
+                continue;
+            }
+            // A cursor is small, but for the one of a sink with much that is stuck.
+            let room = open.segment.header.capacity.saturating_sub(open.group.end().offset);
+            if room < 64 << 10 && self.turn_over(open).is_ok() {
+                return;
+            }
+            if room < 4 << 10 {
+                return;
+            }
+            self.note(open, at, false, &mut content);
+        }
+        if due {
+            open.notes_at = now;
+        }
+    }
+
+    fn wake(&self, open: &Open) {
+        if open.idle {
+            self.work.notify_one();
+        }
+    }
+
+    /// The thread that writes. Groups are written in their order, and each is safe before the next one is begun: so only
+    /// the last group of a journal can be torn.
+    pub(crate) fn write(&self) {
+        let mut file = Arc::clone(&self.open().segment);
+        while let Some(group) = self.next_group() {
+            if group.at.segment != file.number {
+                // Invariant: a segment is in the store before a group for it is.
+                if let Some(next) = self.store.segment(group.at.segment) {
+                    file = next;
+                }
+            }
+            let result = self.write_until_done(&file, &group).and_then(|()| self.sync(&file, &group));
+            let failed = result.is_err();
+            {
+                let mut open = self.open();
+                open.unsafe_yet.pop_front();
+                if !failed {
+                    open.durable = open.durable.max(group.until);
+                }
+            }
+            self.finish(Finished { group, result });
+            if failed {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Waits for a group.
+    fn next_group(&self) -> Option<Group> {
+        let mut open = self.open();
+        loop {
+            if open.closed.is_empty() {
+                self.note_changes(&mut open, Instant::now());
+            }
+            if let Some(group) = open.take() {
+                return Some(group);
+            }
+            if self.stopping.load(Ordering::Acquire) {
+                return None;
+            }
+            open.idle = true;
+            let waited = self.work.wait_timeout(open, IDLE);
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+            open.idle = false;
+        }
+    }
+
+    /// Writes a group, again and again until the disk takes it: whatever was not answered by then is answered when it is
+    /// there. Nothing new is accepted meanwhile.
+    fn write_until_done(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
+        let mut refused = false;
+        while let Err(error) = segment.file.write_at(&group.buffer, group.at.offset) {
+            if !std::mem::replace(&mut refused, true) {
+                tracing::error!(%error, "cannot write the journal; nothing is accepted until it can be written again");
+            }
+            let error = JournalError::Disk(Arc::new(error));
+            self.open().closed_for = Some(error.clone());
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(error);
+            }
+            self.pause.wait(WRITE_AGAIN);
+        }
+        if refused {
+            tracing::info!("the journal can be written again");
+            self.open().closed_for = None;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
+        let begun = Instant::now();
+        segment.file.sync().map_err(|error| self.fail(&error))?;
+        self.figures.synced(begun.elapsed(), group.events.len(), group.buffer.len());
+        Ok(())
+    }
+
+    /// An fsync failed. The kernel may have dropped what it could not write and say yes the next time, so nothing that
+    /// comes from this file can be trusted to be on disk.
+    fn fail(&self, error: &io::Error) -> JournalError {
+        tracing::error!(%error, "an fsync of the journal failed; nothing is accepted until a restart");
+        self.open().closed_for = Some(JournalError::Failed);
+        JournalError::Failed
+    }
+
+    /// Tells all that still wait that nothing more comes.
+    fn end(&self) {
+        let (groups, error) = {
+            let mut open = self.open();
+            let error = open.closed_for.get_or_insert(JournalError::Closed).clone();
+            let mut groups = Vec::new();
+            while let Some(group) = open.take() {
+                groups.push(group);
+            }
+            (groups, error)
+        };
+        for group in groups {
+            self.finish(Finished { group, result: Err(error.clone()) });
+        }
+        self.ended.store(true, Ordering::Release);
+        self.finish.notify_one();
+    }
+
+    fn finish(&self, finished: Finished) {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
+        self.finish.notify_one();
+    }
+
+    /// Tells of groups whose fate is known, on the runtime: whoever waits there is woken without another thread. Ends when
+    /// the journal is closed.
+    pub(crate) async fn tell(&self) {
+        loop {
+            let more = self.finish.notified();
+            // Looked at before what is finished: whatever the writer finished before it ended is seen then.
+            let last = self.ended.load(Ordering::Acquire);
+            let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+            for Finished { group, result } in finished {
+                group.commit.tell(result.clone());
+                self.distribute(group, result.is_ok());
+            }
+            if last {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    /// Hands the events of a group to the sinks they are for.
+    fn distribute(&self, group: Group, safe: bool) {
+        let head = group.end();
+        for (at, feed) in self.feeds.iter().enumerate() {
+            let mine = |new: &'_ New| new.to.iter().any(|(sink, ..)| *sink == at);
+            if !safe {
+                for new in group.events.iter().filter(|new| mine(new)) {
+                    feed.subtract(u64::from(new.bytes));
+                }
+                continue;
+            }
+            let entries = group.events.iter().flat_map(|new| {
+                let mine = new.to.iter().filter(move |(sink, ..)| *sink == at);
+                mine.map(move |(_, number, address)| {
+                    let id = crate::EntryId { sequence: new.sequence, destination: *number };
+                    Ahead::new(id, new.event.clone(), address.clone(), new.at, new.bytes)
+                })
+            });
+            let anything = {
+                let mut cursor = feed.cursor();
+                match group.events.is_empty() {
+                    true => {
+                        cursor.set_head(head);
+                        false
+                    }
+                    false => cursor.committed(entries, head),
+                }
+            };
+            if anything {
+                feed.more.notify_one();
+            }
+        }
+        if safe {
+            for (at, needed) in &group.cursors {
+                self.feeds[*at].needed.store(*needed, Ordering::Release);
+            }
+        }
+    }
+
+    /// Lets the threads end: what is in the group is written first.
+    pub(crate) fn close(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.work.notify_all();
+        self.keeping.wake();
+        self.pause.wake();
+    }
+
+    /// Wakes the writer, so that cursors are noted.
+    pub(crate) fn flush(&self) {
+        self.work.notify_one();
+    }
+}
+
+impl Keeping {
+    pub(crate) fn wake(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ask.notify_all();
+    }
+
+    /// Waits until somebody asks, at most so long.
+    pub(crate) fn wait(&self, time: Duration) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ask.wait_timeout_while(asked, time, |asked| !*asked);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// What stands beside the record of an event.
+pub(crate) fn about(feeds: &[Arc<Feed>], destinations: &[Destination]) -> Vec<u8> {
+    let to = destinations.iter().map(|to| To::new(&feeds[to.sink].name, &to.address));
+    let mut about = Vec::with_capacity(128);
+    format::write(&Accepted { destinations: to.collect() }, &mut about);
+    about
+}

@@ -1,0 +1,143 @@
+//! The thread that keeps house: it makes the next segment, writes footers, and lets go of what nobody needs.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    carry,
+    commit::JournalError,
+    cursor::seconds,
+    engine::Engine,
+    format::Header,
+    group::Next,
+    segment::{self, Segment},
+};
+
+/// How often it looks around without being asked.
+const LOOK: Duration = Duration::from_secs(1);
+/// The first segments are no larger than this; each next one is up to four times as large.
+pub(crate) const FIRST: u64 = 8 << 20;
+
+/// Keeps house until the journal is closed.
+pub(crate) fn keep(engine: &Engine) {
+    while !engine.stopping.load(Ordering::Acquire) {
+        engine.seal_finished();
+        engine.make_next();
+        engine.let_go_of_old();
+        engine.keeping.wait(LOOK);
+    }
+    engine.seal_finished();
+}
+
+impl Engine {
+    /// Writes the footers of segments that are safe to their end.
+    fn seal_finished(&self) {
+        let durable = self.open().durable;
+        let ended: Vec<_> = self.store.segments().values().map(Arc::clone).collect();
+        for segment in ended {
+            let Some(footer) = segment.footer.get() else { continue };
+            if segment.is_sealed() || footer.last_sequence >= durable {
+                continue;
+            }
+            // Without a footer it is only read more slowly at the next start.
+            if let Err(error) = segment.seal(&self.store.key, *footer) {
+                tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
+                return;
+            }
+        }
+    }
+
+    /// Makes the next segment, where there is none.
+    fn make_next(&self) {
+        let (number, capacity, was_refused) = {
+            let open = self.open();
+            let was_refused = match &open.next {
+                Next::Ready(_) => return,
+                Next::Awaited => false,
+                Next::Refused(_) => true,
+            };
+            let capacity = open.segment.header.capacity.saturating_mul(4).min(self.settings.segment_size);
+            (open.segment.number + 1, capacity, was_refused)
+        };
+        let next = match self.make_segment(number, capacity) {
+            Ok(next) => {
+                if was_refused {
+                    tracing::info!("the journal has room again");
+                }
+                Next::Ready(Arc::new(next))
+            }
+            Err(error) => {
+                if !was_refused {
+                    tracing::warn!(%error, "the journal cannot grow; what does not fit is refused until it can");
+                }
+                Next::Refused(error)
+            }
+        };
+        self.open().next = next;
+        self.turned.notify_waiters();
+    }
+
+    /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
+    fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
+        let mut again = None;
+        while self.store.bytes() + capacity > self.settings.max_size {
+            let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
+            if oldest.number >= self.needed() && !carry::carry(self, &oldest) {
+                return Err(JournalError::Full);
+            }
+            if oldest.number >= self.needed() {
+                return Err(JournalError::Full);
+            }
+            self.store.segments().remove(&oldest.number);
+            if oldest.header.capacity == capacity {
+                again = Some(oldest.number);
+                break;
+            }
+            self.remove(&oldest);
+        }
+        let header = Header { begun: seconds(SystemTime::now()), capacity };
+        let made = Segment::make(&*self.store.folder, &self.store.key, number, header, again);
+        made.map_err(|error| JournalError::Disk(Arc::new(error)))
+    }
+
+    /// The oldest segment that may go at all: the one that is appended to and the one before may not, so that there are
+    /// two checkpoints.
+    fn oldest(&self) -> Option<Arc<Segment>> {
+        let current = self.open().segment.number;
+        let segments = self.store.segments();
+        let before = segments.range(..current).next_back().map_or(0, |(number, _)| *number);
+        let oldest = segments.values().next()?;
+        (oldest.number < before).then(|| Arc::clone(oldest))
+    }
+
+    /// The first segment that a sink needs, as far as is safe on disk.
+    pub(crate) fn needed(&self) -> u64 {
+        let needed = self.feeds.iter().map(|feed| feed.needed.load(Ordering::Acquire));
+        needed.fold(u64::MAX, u64::min)
+    }
+
+    /// Lets go of delivered segments that are older than they need to be kept.
+    fn let_go_of_old(&self) {
+        let now = seconds(SystemTime::now());
+        let keep = self.settings.retention.as_secs();
+        while let Some(oldest) = self.oldest() {
+            let Some(footer) = oldest.footer.get() else { return };
+            let empty = footer.events == 0;
+            let old = now.saturating_sub(footer.sealed) > keep;
+            if !(old || empty) || oldest.number >= self.needed() {
+                return;
+            }
+            self.store.segments().remove(&oldest.number);
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&self, segment: &Segment) {
+        let removed = self.store.folder.remove(&segment::name(segment.number));
+        if let Err(error) = removed.and_then(|()| self.store.folder.sync()) {
+            tracing::warn!(segment = segment.number, %error, "cannot remove a segment that nobody needs");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Opening a journal: what it holds, how far each sink has got, and where it goes on.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use hookbus_core::{RecordKey, record::Record};
+use thiserror::Error;
+
+use crate::{
+    backlog::{EntryId, Feed},
+    cursor::{Cursor, seconds},
+    engine::Engine,
+    folder::Folder,
+    format::{
+        self, Accepted, CHECKPOINT, CURSOR, Checkpoint, CursorNote, EVENT, Footer, Header, Location, Taken,
+    },
+    group::{Group, Next, Open},
+    journal::{Settings, SinkSettings},
+    keeper::FIRST,
+    segment::{self, NoSegment, START, Segment},
+    store::Store,
+};
+
+/// Why a journal cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk refused.
+    #[error("cannot open the journal: {0}")]
+    Io(#[from] io::Error),
+    /// A newer version of this program wrote it.
+    #[error("segment {segment} of the journal: {why}")]
+    Newer {
+        /// The segment.
+        segment: u64,
+        /// Which version.
+        why: String,
+    },
+    /// It was written under a key that is not this one.
+    #[error("segment {segment} of the journal was written under another key than the one in `key`")]
+    OtherKey {
+        /// The segment.
+        segment: u64,
+    },
+}
+
+/// How far a sink has got, by what the journal says.
+#[derive(Debug, Default)]
+struct Progress {
+    number: u64,
+    next: Location,
+    carried: Vec<(Location, Location)>,
+    taken: BTreeMap<EntryId, Taken>,
+    events: u64,
+    bytes: u64,
+    /// A note is missing: those that build on it count no more. What they say is delivered may be delivered again.
+    broken: bool,
+}
+
+/// Opens the journal of a folder.
+pub(crate) fn open(
+    folder: Arc<dyn Folder>,
+    key: RecordKey,
+    settings: Settings,
+    sinks: &[SinkSettings],
+) -> Result<Engine, OpenError> {
+    let store = Arc::new(Store::new(folder, key));
+    let last_number = read_segments(&store)?;
+    let (progress, last_sequence) = replay(&store)?;
+    let last = store.segments().values().next_back().cloned();
+    let capacity = last.map_or(FIRST, |last| last.header.capacity.max(FIRST)).min(settings.segment_size);
+    let header = Header { begun: seconds(SystemTime::now()), capacity };
+    let number = last_number + 1;
+    let segment = Arc::new(Segment::make(&*store.folder, &store.key, number, header, None)?);
+    store.segments().insert(number, Arc::clone(&segment));
+    let head = Location { segment: number, offset: START };
+    let open = Open {
+        group: Group::at(head, last_sequence + 1),
+        closed: Default::default(),
+        unsafe_yet: Default::default(),
+        next_sequence: last_sequence + 1,
+        durable: last_sequence + 1,
+        segment,
+        next: Next::Awaited,
+        events: 0,
+        notes_at: Instant::now(),
+        closed_for: None,
+        idle: false,
+    };
+    let feeds = feeds(progress, sinks, head);
+    Ok(Engine::new(store, settings, feeds, open))
+}
+
+/// The sinks of the list, and behind them those that still have something to get.
+fn feeds(
+    mut progress: HashMap<Box<str>, Progress>,
+    sinks: &[SinkSettings],
+    head: Location,
+) -> Vec<Arc<Feed>> {
+    let feed = |name: &Arc<str>, progress: Option<Progress>, max_pending| {
+        let pending = progress.as_ref().map_or((0, 0), |progress| (progress.events, progress.bytes));
+        let mut cursor = progress.map_or_else(|| Cursor::at(head), Progress::cursor);
+        cursor.set_head(head);
+        Arc::new(Feed::new(Arc::clone(name), cursor, pending, max_pending))
+    };
+    let mut feeds: Vec<_> =
+        sinks.iter().map(|sink| feed(&sink.name, progress.remove(&*sink.name), sink.max_pending)).collect();
+    let mut left: Vec<_> = progress.into_iter().filter(|(_, progress)| progress.events > 0).collect();
+    left.sort_by(|one, other| one.0.cmp(&other.0));
+    feeds.extend(left.into_iter().map(|(name, progress)| feed(&name.into(), Some(progress), 0)));
+    feeds
+}
+
+/// Reads the first pages of all segments, and whole those that were not sealed. The number of the last one.
+fn read_segments(store: &Store) -> Result<u64, OpenError> {
+    let mut numbers: Vec<_> = store.folder.names()?.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    let last = numbers.last().copied().unwrap_or(0);
+    for number in numbers {
+        let segment = match Segment::open(&*store.folder, &store.key, number) {
+            Ok(segment) => segment,
+            Err(NoSegment::Io(error)) => return Err(error.into()),
+            Err(why @ NoSegment::Newer(_)) => {
+                return Err(OpenError::Newer { segment: number, why: why.to_string() });
+            }
+            Err(NoSegment::OtherKey) => return Err(OpenError::OtherKey { segment: number }),
+            Err(NoSegment::Damaged) => Segment::without_header(&*store.folder, number)?,
+        };
+        if segment.footer.get().is_none() && !read_unsealed(store, &segment)? {
+            store.folder.remove(&segment::name(number))?;
+            continue;
+        }
+        store.segments().insert(number, Arc::new(segment));
+    }
+    Ok(last)
+}
+
+/// Reads a segment that was being written when the bridge ended, and seals it. Whether it holds anything.
+fn read_unsealed(store: &Store, segment: &Segment) -> Result<bool, OpenError> {
+    // What is read may be in the system's memory only: it counts when it is on disk.
+    segment.file.sync()?;
+    let mut events = 0;
+    let scan = segment.scan(&store.key, START, segment.header.capacity, |_, record| {
+        events += u64::from(record.head().kind == EVENT);
+        ControlFlow::Continue(())
+    })?;
+    store.report(segment, &scan, None);
+    let Some(last_sequence) = scan.last else { return Ok(false) };
+    let footer = Footer { end: scan.next, last_sequence, events, sealed: seconds(SystemTime::now()) };
+    // Where that fails it is read again the next time.
+    if let Err(error) = segment.seal(&store.key, footer) {
+        tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
+    }
+    Ok(true)
+}
+
+/// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.
+fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), OpenError> {
+    let segments: Vec<_> = store.segments().values().cloned().collect();
+    let mut from = segments.len();
+    // Without any checkpoint everything there is counts as not delivered.
+    while from > 0 {
+        from -= 1;
+        if begins_with_checkpoint(store, &segments[from])? {
+            break;
+        }
+    }
+    let mut last_sequence =
+        segments.iter().filter_map(|segment| Some(segment.footer.get()?.last_sequence)).max();
+    let mut progress: HashMap<Box<str>, Progress> = HashMap::new();
+    let start = segments
+        .first()
+        .map_or(Location::default(), |first| Location { segment: first.number, offset: START });
+    for segment in &segments[from..] {
+        let end = segment.end().unwrap_or(segment.header.capacity);
+        let scan = segment.scan(&store.key, START, end, |_, record| {
+            let number = record.head().place.sequence;
+            last_sequence = last_sequence.max(Some(number));
+            apply(&mut progress, record, start);
+            ControlFlow::Continue(())
+        })?;
+        store.report(segment, &scan, None);
+    }
+    Ok((progress, last_sequence.unwrap_or(0)))
+}
+
+/// Whether a segment begins with a checkpoint that is all there.
+fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> {
+    let mut missing = None;
+    let end = segment.end().unwrap_or(segment.header.capacity);
+    segment.scan(&store.key, START, end, |offset, record| {
+        let content = record.about();
+        match (record.head().kind, missing) {
+            (CHECKPOINT, None) if offset == START => {
+                missing = format::read::<Checkpoint>(content).map(|checkpoint| checkpoint.cursors);
+            }
+            (CURSOR, Some(left)) if left > 0 => {
+                let full = format::read::<CursorNote<'_>>(content).is_some_and(|note| note.full);
+                missing = full.then(|| left - 1);
+            }
+            _ => return ControlFlow::Break(()),
+        }
+        if missing.is_none_or(|left| left == 0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(missing == Some(0))
+}
+
+/// What one record says about how far sinks have got.
+fn apply(progress: &mut HashMap<Box<str>, Progress>, record: &Record<'_>, start: Location) {
+    match record.head().kind {
+        EVENT => {
+            let Some(about) = format::read::<Accepted<'_>>(record.about()) else { return };
+            for to in &about.destinations {
+                // A sink without a cursor: its checkpoint is lost, so everything there is may be for it.
+                let progress = of(progress, to.sink, start);
+                progress.events += 1;
+                progress.bytes += record.head().record_len() as u64;
+            }
+        }
+        CURSOR => {
+            let Some(note) = format::read::<CursorNote<'_>>(record.about()) else { return };
+            of(progress, note.sink, start).apply(note);
+        }
+        _ => {}
+    }
+}
+
+fn of<'p>(progress: &'p mut HashMap<Box<str>, Progress>, sink: &str, start: Location) -> &'p mut Progress {
+    let unknown = || Progress { next: start, broken: true, ..Progress::default() };
+    if !progress.contains_key(sink) {
+        progress.insert(sink.into(), unknown());
+    }
+    progress.entry(sink.into()).or_insert_with(unknown)
+}
+
+impl Progress {
+    fn apply(&mut self, note: CursorNote<'_>) {
+        let follows = note.number == self.number + 1 && !self.broken;
+        if !note.full && !follows {
+            self.broken = true;
+            return;
+        }
+        if note.full {
+            self.taken.clear();
+            self.broken = false;
+        }
+        for (sequence, destination) in note.resolved {
+            self.taken.remove(&EntryId { sequence, destination });
+        }
+        for taken in note.taken {
+            let id = EntryId { sequence: taken.sequence, destination: taken.destination };
+            self.taken.insert(id, taken);
+        }
+        (self.number, self.next, self.carried) = (note.number, note.next, note.carried);
+        (self.events, self.bytes) = (note.pending_events, note.pending_bytes);
+    }
+
+    fn cursor(self) -> Cursor {
+        let taken: Vec<_> = self.taken.into_values().collect();
+        Cursor::restored(self.next, self.carried, &taken)
+    }
+}

@@ -1,0 +1,299 @@
+//! A file of records: its first page, its footer, and how its records are read back.
+
+use std::{
+    io,
+    ops::ControlFlow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use hookbus_core::{
+    RecordKey,
+    record::{ALIGN, HEAD, Head, NoRecord, Place, Record, TAG},
+};
+use thiserror::Error;
+
+use crate::{
+    folder::{File, Folder},
+    format::{self, FOOTER, Footer, HEADER, Header, VERSION},
+};
+
+/// Records begin here; before them is the first page.
+pub(crate) const START: u64 = 4096;
+/// The first bytes of every segment.
+const MARK: [u8; 8] = *b"HOOKBUSJ";
+/// Where the header and the footer stand in the first page.
+const HEADER_AT: usize = 64;
+const FOOTER_AT: usize = 2048;
+/// How much is read at once.
+const READ: usize = 256 << 10;
+
+/// A segment of the journal.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) header: Header,
+    pub(crate) file: Arc<dyn File>,
+    /// Once nothing more is appended to it.
+    pub(crate) footer: OnceLock<Footer>,
+    /// The footer is on disk.
+    sealed: AtomicBool,
+}
+
+/// Why a file is no segment of this journal.
+#[derive(Debug, Error)]
+pub(crate) enum NoSegment {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("format version {0} is newer than this program")]
+    Newer(u32),
+    #[error("it was written under another key")]
+    OtherKey,
+    #[error("its first page is damaged")]
+    Damaged,
+}
+
+/// The name of a segment's file.
+pub(crate) fn name(number: u64) -> String {
+    format!("{number:010}.segment")
+}
+
+/// The number in the name of a segment's file.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".segment").filter(|digits| digits.len() >= 10)?;
+    digits.parse().ok()
+}
+
+impl Segment {
+    /// Makes a new segment, empty and safe on disk. Where `old` is given, the file of that segment is used again.
+    pub(crate) fn make(
+        folder: &dyn Folder,
+        key: &RecordKey,
+        number: u64,
+        header: Header,
+        old: Option<u64>,
+    ) -> io::Result<Self> {
+        let name = name(number);
+        let file = match old {
+            Some(old) => {
+                folder.rename(&self::name(old), &name)?;
+                folder.open(&name)?
+            }
+            None => folder.create(&name)?,
+        };
+        let made = file
+            .allocate(header.capacity)
+            .and_then(|()| file.write_at(&first_page(key, number, &header, None), 0))
+            .and_then(|()| file.sync())
+            .and_then(|()| folder.sync());
+        if let Err(error) = made {
+            // Without its records it is of no use to anybody; where that fails too, the next start removes it.
+            let _ = folder.remove(&name);
+            return Err(error);
+        }
+        Ok(Self { number, header, file, footer: OnceLock::new(), sealed: AtomicBool::new(false) })
+    }
+
+    /// Opens the segment of this number.
+    pub(crate) fn open(folder: &dyn Folder, key: &RecordKey, number: u64) -> Result<Self, NoSegment> {
+        let file = folder.open(&name(number))?;
+        let mut page = vec![0; START as usize];
+        let read = file.read_at(&mut page, 0)?;
+        page.truncate(read);
+        if page.len() < START as usize || page[..8] != MARK {
+            return Err(NoSegment::Damaged);
+        }
+        let four = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
+        if four(8) > VERSION {
+            return Err(NoSegment::Newer(four(8)));
+        }
+        let note = |at: usize, kind| {
+            let record = key.prove(&page[at..]).ok()?;
+            (record.head().kind == kind && record.head().place.generation == number).then_some(record)
+        };
+        let Some(header) = note(HEADER_AT, HEADER).and_then(|record| format::read::<Header>(record.about()))
+        else {
+            let other = page[16..24] != key.fingerprint();
+            return Err(if other { NoSegment::OtherKey } else { NoSegment::Damaged });
+        };
+        let footer = note(FOOTER_AT, FOOTER).and_then(|record| format::read::<Footer>(record.about()));
+        let sealed = AtomicBool::new(footer.is_some());
+        Ok(Self { number, header, file, footer: footer.map(OnceLock::from).unwrap_or_default(), sealed })
+    }
+
+    /// A segment whose first page is damaged: its records prove themselves.
+    pub(crate) fn without_header(folder: &dyn Folder, number: u64) -> io::Result<Self> {
+        let file = folder.open(&name(number))?;
+        let header = Header { begun: 0, capacity: file.len()?.max(START) };
+        Ok(Self { number, header, file, footer: OnceLock::new(), sealed: AtomicBool::new(false) })
+    }
+
+    /// Writes down that nothing more is appended.
+    pub(crate) fn seal(&self, key: &RecordKey, footer: Footer) -> io::Result<()> {
+        let _ = self.footer.set(footer);
+        self.file.write_at(&first_page(key, self.number, &self.header, Some(&footer)), 0)?;
+        self.file.sync()?;
+        self.sealed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether its footer is on disk.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Bytes it takes on disk, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.header.capacity
+    }
+
+    /// Where its records end, once it is sealed.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.footer.get().map(|footer| footer.end)
+    }
+
+    /// Shows every record from `from` to `to` that proves, in order, until `visit` breaks off.
+    ///
+    /// Behind something that is no record it searches on for the next one that proves: at every eighth byte, for a head
+    /// of this segment. So one bad record costs no other, and a torn end is just the end.
+    pub(crate) fn scan(
+        &self,
+        key: &RecordKey,
+        from: u64,
+        to: u64,
+        mut visit: impl FnMut(u64, &Record<'_>) -> ControlFlow<()>,
+    ) -> io::Result<Scan> {
+        // A file that was cut off ends earlier than its records.
+        let (wanted, to) = (to, to.min(self.file.len()?));
+        let mut reading = Reading { file: &*self.file, to, buffer: Vec::new(), start: from };
+        let mut scan = Scan { next: from, ..Scan::default() };
+        let mut at = from;
+        // The last good record before a hole that is being crossed.
+        let mut hole: Option<u64> = None;
+        while at + (HEAD + TAG) as u64 <= to {
+            let mine = |head: &Head| head.place.generation == self.number;
+            let bytes = reading.at(at, HEAD)?;
+            let length = Head::read(bytes).filter(mine).map(|head| head.record_len());
+            // A length that leads behind the end is none: nothing that large is read for it.
+            let length = length.filter(|length| at + *length as u64 <= to);
+            let found = match length {
+                Some(length) => key.prove(reading.at(at, length)?),
+                None => Err(NoRecord::NoHead),
+            };
+            let Ok(record) = found else {
+                hole.get_or_insert(at);
+                at += ALIGN as u64;
+                continue;
+            };
+            let place = record.head().place;
+            if let Some(from) = hole.take() {
+                scan.holes.push(Hole { from, to: at, before: scan.last, after: Some(place.sequence) });
+            }
+            if visit(at, &record).is_break() {
+                return Ok(scan);
+            }
+            at += record.head().record_len() as u64;
+            scan.next = at;
+            scan.last = Some(place.sequence);
+            scan.durable = place.durable;
+        }
+        scan.at_end = true;
+        if let Some(from) = hole.or((at < wanted).then_some(at)) {
+            scan.holes.push(Hole { from, to: wanted, before: scan.last, after: None });
+        }
+        Ok(scan)
+    }
+}
+
+/// What a scan came to.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// Behind the last record that was shown, and not broken off at.
+    pub(crate) next: u64,
+    /// The number of the last record that was shown.
+    pub(crate) last: Option<u64>,
+    /// What the last record knew to be safe: everything before that number.
+    durable: u64,
+    /// What was no record, in order.
+    holes: Vec<Hole>,
+    /// Nobody broke off.
+    pub(crate) at_end: bool,
+}
+
+/// A part of a segment that holds no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The number of the record before and behind it.
+    before: Option<u64>,
+    after: Option<u64>,
+}
+
+impl Scan {
+    /// Holes in which records were that had been acknowledged: with how many at most. `end` is the number of the last
+    /// record the segment is known to have, where it is.
+    pub(crate) fn damage(&self, end: Option<u64>) -> impl Iterator<Item = (Hole, u64)> {
+        self.holes.iter().filter_map(move |hole| {
+            let first = hole.before.map_or_else(|| hole.after.unwrap_or(0), |before| before + 1);
+            let behind = hole.after.or(end.map(|end| end + 1))?;
+            // Without a record before it nobody knows how many there were: at least one, or the hole would not be.
+            let missing = behind.saturating_sub(first).max(u64::from(hole.before.is_none()));
+            let acknowledged = end.is_some() || self.durable > first;
+            (missing > 0 && acknowledged).then_some((*hole, missing))
+        })
+    }
+}
+
+/// A window over a file.
+struct Reading<'a> {
+    file: &'a dyn File,
+    to: u64,
+    buffer: Vec<u8>,
+    start: u64,
+}
+
+impl Reading<'_> {
+    /// The bytes at `at`, as many as there are of `length`.
+    fn at(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let skip = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        let there = skip.filter(|skip| skip + length <= self.buffer.len());
+        let skip = match there {
+            Some(skip) => skip,
+            None => {
+                let left = usize::try_from(self.to - at).unwrap_or(usize::MAX);
+                self.buffer.resize(length.max(READ).min(left), 0);
+                let read = self.file.read_at(&mut self.buffer, at)?;
+                self.buffer.truncate(read);
+                self.start = at;
+                0
+            }
+        };
+        Ok(&self.buffer[skip..(skip + length).min(self.buffer.len())])
+    }
+}
+
+fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Footer>) -> Vec<u8> {
+    let mut page = MARK.to_vec();
+    page.extend_from_slice(&VERSION.to_le_bytes());
+    page.extend_from_slice(&[0; 4]);
+    page.extend_from_slice(&key.fingerprint());
+    let place = Place { generation: number, sequence: 0, durable: 0 };
+    let mut content = Vec::new();
+    let mut note = |page: &mut Vec<u8>, at: usize, kind, content: &[u8]| {
+        page.resize(at, 0);
+        // Invariant: these notes are a few bytes.
+        let sealed = key.seal_note(place, kind, content, page);
+        debug_assert!(sealed.is_ok());
+    };
+    format::write(header, &mut content);
+    note(&mut page, HEADER_AT, HEADER, &content);
+    if let Some(footer) = footer {
+        format::write(footer, &mut content);
+        note(&mut page, FOOTER_AT, FOOTER, &content);
+    }
+    page.resize(START as usize, 0);
+    page
+}
