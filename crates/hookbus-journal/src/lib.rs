@@ -14,6 +14,8 @@ mod journal;
 mod keeper;
 mod recover;
 mod segment;
+#[doc(hidden)]
+pub mod sim;
 mod store;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
