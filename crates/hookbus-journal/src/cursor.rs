@@ -99,8 +99,13 @@ impl Cursor {
     }
 
     /// A cursor as the journal knows it. Nothing is in memory yet.
-    pub(crate) fn restored(next: Location, carried: Vec<(Location, Location)>, taken: &[Taken]) -> Self {
-        let mut cursor = Self::at(next);
+    pub(crate) fn restored(
+        next: Location,
+        head: Location,
+        carried: Vec<(Location, Location)>,
+        taken: &[Taken],
+    ) -> Self {
+        let mut cursor = Self { next, ..Self::at(head) };
         cursor.carried = carried.into();
         for taken in taken {
             let id = EntryId { sequence: taken.sequence, destination: taken.destination };

@@ -199,7 +199,8 @@ impl Engine {
 
     /// Notes the cursors that have changed, where it is time.
     fn note_changes(&self, open: &mut Open, now: Instant) {
-        let due = now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
+        let last = self.stopping.load(Ordering::Acquire);
+        let due = last || now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
         let mut content = Vec::new();
         for (at, feed) in self.feeds.iter().enumerate() {
             let changes = feed.cursor().changes();

@@ -104,8 +104,7 @@ fn feeds(
 ) -> Vec<Arc<Feed>> {
     let feed = |name: &Arc<str>, progress: Option<Progress>, max_pending| {
         let pending = progress.as_ref().map_or((0, 0), |progress| (progress.events, progress.bytes));
-        let mut cursor = progress.map_or_else(|| Cursor::at(head), Progress::cursor);
-        cursor.set_head(head);
+        let cursor = progress.map_or_else(|| Cursor::at(head), |progress| progress.cursor(head));
         Arc::new(Feed::new(Arc::clone(name), cursor, pending, max_pending))
     };
     let mut feeds: Vec<_> =
@@ -260,8 +259,8 @@ impl Progress {
         (self.events, self.bytes) = (note.pending_events, note.pending_bytes);
     }
 
-    fn cursor(self) -> Cursor {
+    fn cursor(self, head: Location) -> Cursor {
         let taken: Vec<_> = self.taken.into_values().collect();
-        Cursor::restored(self.next, self.carried, &taken)
+        Cursor::restored(self.next, head, self.carried, &taken)
     }
 }

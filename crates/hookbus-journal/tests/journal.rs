@@ -1,0 +1,109 @@
+//! What is accepted comes out again, however the journal ended.
+
+mod rig;
+
+use std::sync::Arc;
+
+use hookbus_journal::{RealFolder, Room, sim::SimFolder};
+
+use rig::{MIB, Rig, drain, event, ids, settings, sinks, take};
+
+#[tokio::test]
+async fn an_accepted_event_is_handed_to_its_sinks() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::open(Arc::new(RealFolder::open(folder.path()).unwrap()), &["one", "two", "three"]);
+    let sent = event("a", 900);
+    rig.accept(&sent, &[0, 2]).await.unwrap();
+    for (sink, count) in [(0, 1), (1, 0), (2, 1)] {
+        let mut backlog = rig.journal.backlog(sink);
+        let entries = match count {
+            0 => backlog.take(Room { events: 1, bytes: 1 }).await.unwrap(),
+            count => take(&mut backlog, count).await,
+        };
+        assert_eq!(entries.len(), count, "sink {sink}");
+        for entry in &entries {
+            assert_eq!(entry.event.body(), sent.body());
+            assert_eq!(entry.address, rig::address());
+            backlog.resolve(entry.id);
+        }
+    }
+    assert!(rig.journal.pending().iter().all(|pending| pending.events == 0 && pending.bytes == 0));
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn what_was_not_resolved_comes_again_after_a_crash_and_in_order() {
+    let folder = SimFolder::new();
+    let rig = Rig::open(Arc::new(folder.clone()), &["one", "two"]);
+    for at in 0..50 {
+        rig.accept(&event(&format!("e{at}"), 300), &[0, 1]).await.unwrap();
+    }
+    let mut backlog = rig.journal.backlog(0);
+    let entries = take(&mut backlog, 30).await;
+    for entry in entries.iter().filter(|entry| entry.id.sequence % 3 == 0) {
+        backlog.resolve(entry.id);
+    }
+    let left: Vec<_> =
+        ids(&entries.iter().filter(|entry| entry.id.sequence % 3 != 0).cloned().collect::<Vec<_>>());
+    rig.close().await;
+    let rig = Rig::open(Arc::new(folder.crash()), &["one", "two"]);
+    let mut backlog = rig.journal.backlog(0);
+    let again = ids(&take(&mut backlog, 20 + left.len()).await);
+    let expected: Vec<_> = left.into_iter().chain((30..50).map(|at| format!("e{at}"))).collect();
+    assert_eq!(again, expected);
+    let other = ids(&take(&mut rig.journal.backlog(1), 50).await);
+    assert_eq!(other, (0..50).map(|at| format!("e{at}")).collect::<Vec<_>>());
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_was_away_catches_up_from_disk_in_order() {
+    let folder = SimFolder::new();
+    let rig = Rig::open(Arc::new(folder.clone()), &["slow", "fast"]);
+    let mut fast = rig.journal.backlog(1);
+    let count = 6_000;
+    for at in 0..count {
+        let commit =
+            rig.journal.append(&event(&format!("e{at}"), 900), &rig::destinations(&[0, 1])).await.unwrap();
+        if at % 100 == 99 {
+            commit.durable().await.unwrap();
+            for entry in take(&mut fast, 100).await {
+                fast.resolve(entry.id);
+            }
+        }
+    }
+    let mut slow = rig.journal.backlog(0);
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        // New events come while it catches up.
+        let at = count + seen.len();
+        let entries = take(&mut slow, 1).await;
+        let entries =
+            entries.into_iter().chain(slow.take(Room { events: 499, bytes: usize::MAX }).await.unwrap());
+        for entry in entries {
+            seen.push(entry.event.id().as_str().to_owned());
+            slow.resolve(entry.id);
+        }
+        rig.accept(&event(&format!("n{at}"), 900), &[1]).await.unwrap();
+    }
+    assert_eq!(seen, (0..count).map(|at| format!("e{at}")).collect::<Vec<_>>());
+    rig.close().await;
+    let rig = Rig::open(Arc::new(folder.crash()), &["slow", "fast"]);
+    assert!(drain(&mut rig.journal.backlog(0)).await.is_empty(), "all of it was resolved");
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn delivered_segments_go_and_the_journal_stays_within_its_size() {
+    let folder = SimFolder::new();
+    let small = hookbus_journal::Settings { max_size: 6 * MIB, ..settings() };
+    let rig = Rig::open_with(Arc::new(folder.clone()), small, &sinks(&["one"])).unwrap();
+    let mut backlog = rig.journal.backlog(0);
+    for at in 0..300 {
+        rig.accept(&event(&format!("e{at}"), 60_000), &[0]).await.unwrap();
+        for entry in take(&mut backlog, 1).await {
+            backlog.resolve(entry.id);
+        }
+    }
+    rig.close().await;
+}
