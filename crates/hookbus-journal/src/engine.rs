@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hookbus_core::VerifiedEvent;
+use hookbus_core::{VerifiedEvent, record::Kind};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) figures: Figures,
     open: Mutex<Open>,
     work: Condvar,
+    /// More is safe on disk.
+    safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
     finished: Mutex<Vec<Finished>>,
     finish: Notify,
@@ -85,6 +87,7 @@ impl Engine {
             figures: Figures::default(),
             open: Mutex::new(open),
             work: Condvar::new(),
+            safe: Condvar::new(),
             finished: Mutex::default(),
             finish: Notify::new(),
             turned: Notify::new(),
@@ -112,7 +115,7 @@ impl Engine {
         if let Some(error) = &open.closed_for {
             return Err(NotNow::Refused(error.clone()));
         }
-        let (sequence, at, bytes) = self.seal(&mut open, about, event)?;
+        let (sequence, at, bytes) = self.seal(&mut open, EVENT, about, event)?;
         let to: SmallVec<[_; 2]> = (0..)
             .zip(destinations)
             .map(|(number, to)| {
@@ -126,17 +129,48 @@ impl Engine {
         Ok(Commit::new(&open.group.commit))
     }
 
+    /// Appends a copy of an event; nothing where there is no room for it now.
+    pub(crate) fn append_copy(
+        &self,
+        kind: Kind,
+        about: &[u8],
+        event: &VerifiedEvent,
+    ) -> Option<(u64, Location, u32)> {
+        let mut open = self.open();
+        if open.closed_for.is_some() {
+            return None;
+        }
+        let sealed = self.seal(&mut open, kind, about, event).ok()?;
+        self.wake(&open);
+        Some(sealed)
+    }
+
+    /// Waits until a record is safe. Not, where the journal ends before.
+    pub(crate) fn wait_until_safe(&self, sequence: u64) -> bool {
+        let mut open = self.open();
+        while open.durable <= sequence {
+            if self.stopping.load(Ordering::Acquire) || matches!(open.closed_for, Some(JournalError::Failed))
+            {
+                return false;
+            }
+            let waited = self.safe.wait_timeout(open, IDLE);
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
     /// Seals the record of an event where it has room: in this segment, or in the next one.
     fn seal(
         &self,
         open: &mut Open,
+        kind: Kind,
         about: &[u8],
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
         for _ in 0..2 {
             let (length, sequence) = (open.group.buffer.len(), open.next_sequence);
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
-            let sealed = open.seal(&self.store.key, EVENT, about, Some(event));
+            let sealed = open.seal(&self.store.key, kind, about, Some(event));
             let sealed = sealed.map_err(|_| NotNow::Refused(JournalError::TooLarge))?;
             if open.group.end().offset <= limit {
                 return Ok(sealed);
@@ -246,8 +280,12 @@ impl Engine {
                 open.unsafe_yet.pop_front();
                 if !failed {
                     open.durable = open.durable.max(group.until);
+                    for (at, needed) in &group.cursors {
+                        self.feeds[*at].needed.store(*needed, Ordering::Release);
+                    }
                 }
             }
+            self.safe.notify_all();
             self.finish(Finished { group, result });
             if failed {
                 break;
@@ -387,11 +425,6 @@ impl Engine {
                 feed.more.notify_one();
             }
         }
-        if safe {
-            for (at, needed) in &group.cursors {
-                self.feeds[*at].needed.store(*needed, Ordering::Release);
-            }
-        }
     }
 
     /// Lets the threads end: what is in the group is written first.
@@ -402,9 +435,22 @@ impl Engine {
         self.pause.wake();
     }
 
-    /// Wakes the writer, so that cursors are noted.
-    pub(crate) fn flush(&self) {
-        self.work.notify_one();
+    /// Notes the cursors that need less than what the disk says, and waits until that is safe, at most so long.
+    pub(crate) fn note_lagging(&self, time: Duration) {
+        let lagging = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) < feed.cursor().oldest();
+        let until = Instant::now() + time;
+        for feed in self.feeds.iter().filter(lagging) {
+            feed.cursor().note_all();
+        }
+        let mut open = self.open();
+        self.wake(&open);
+        while self.feeds.iter().any(|feed| lagging(&feed)) && !self.stopping.load(Ordering::Acquire) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            open = self.safe.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 

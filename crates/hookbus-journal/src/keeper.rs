@@ -25,6 +25,7 @@ pub(crate) fn keep(engine: &Engine) {
     while !engine.stopping.load(Ordering::Acquire) {
         engine.seal_finished();
         engine.make_next();
+        engine.free_ahead();
         engine.let_go_of_old();
         engine.keeping.wait(LOOK);
     }
@@ -82,10 +83,10 @@ impl Engine {
     /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
     fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
         let mut again = None;
-        while self.store.bytes() + capacity > self.settings.max_size {
+        while self.bytes() + capacity > self.settings.max_size {
             let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
-            if oldest.number >= self.needed() && !carry::carry(self, &oldest) {
-                return Err(JournalError::Full);
+            if oldest.number >= self.needed() {
+                self.free(&oldest);
             }
             if oldest.number >= self.needed() {
                 return Err(JournalError::Full);
@@ -100,6 +101,33 @@ impl Engine {
         let header = Header { begun: seconds(SystemTime::now()), capacity };
         let made = Segment::make(&*self.store.folder, &self.store.key, number, header, again);
         made.map_err(|error| JournalError::Disk(Arc::new(error)))
+    }
+
+    /// Bytes of all segments on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        let next = match &self.open().next {
+            Next::Ready(next) => next.bytes(),
+            Next::Awaited | Next::Refused(_) => 0,
+        };
+        self.store.bytes() + next
+    }
+
+    /// Sees to it that the oldest segment can go when the one behind the next is made: what a few slow sinks need of it is
+    /// copied on. Before there is need, because the copies want room too.
+    fn free_ahead(&self) {
+        let ready = matches!(self.open().next, Next::Ready(_));
+        let over = self.bytes() + self.settings.segment_size > self.settings.max_size;
+        let oldest = self.oldest().filter(|_| ready && over);
+        let Some(oldest) = oldest.filter(|oldest| oldest.number >= self.needed()) else { return };
+        self.free(&oldest);
+    }
+
+    /// Lets the sinks need nothing of a segment, the oldest one, where they need little.
+    fn free(&self, oldest: &Segment) {
+        let needed = self.feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
+        if !needed || carry::carry(self, oldest) {
+            self.note_lagging(LOOK);
+        }
     }
 
     /// The oldest segment that may go at all: the one that is appended to and the one before may not, so that there are

@@ -4,7 +4,7 @@ mod rig;
 
 use std::sync::Arc;
 
-use hookbus_journal::{RealFolder, Room, sim::SimFolder};
+use hookbus_journal::{Folder, RealFolder, Room, sim::SimFolder};
 
 use rig::{MIB, Rig, drain, event, ids, settings, sinks, take};
 
@@ -105,5 +105,42 @@ async fn delivered_segments_go_and_the_journal_stays_within_its_size() {
             backlog.resolve(entry.id);
         }
     }
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_sink_with_little_traffic_costs_the_others_nothing() {
+    let folder = SimFolder::new();
+    let small = hookbus_journal::Settings { max_size: 8 * MIB, ..settings() };
+    let rig = Rig::open_with(Arc::new(folder.clone()), small.clone(), &sinks(&["dead", "busy"])).unwrap();
+    let (mut dead, mut busy) = (rig.journal.backlog(0), rig.journal.backlog(1));
+    // It has taken two when it dies.
+    let mut expected = Vec::new();
+    for at in 0..80 * 16 {
+        let for_dead = at % 40 == 0;
+        let to: &[usize] = if for_dead { &[0, 1] } else { &[1] };
+        rig.accept(&event(&format!("e{at}"), 60_000), to).await.unwrap();
+        expected.extend(for_dead.then(|| format!("e{at}")));
+        for entry in take(&mut busy, 1).await {
+            busy.resolve(entry.id);
+        }
+        if at == 40 {
+            assert_eq!(ids(&take(&mut dead, 2).await), expected[..2]);
+        }
+    }
+    assert_eq!(rig.journal.pending()[0].events, expected.len() as u64);
+    let names = folder.names().unwrap();
+    let bytes: usize = names.iter().filter_map(|name| folder.bytes(name)).map(|bytes| bytes.len()).sum();
+    assert!(bytes as u64 <= 9 * MIB, "{bytes}");
+    rig.close().await;
+    let rig = Rig::open_with(Arc::new(folder.crash()), small, &sinks(&["dead", "busy"])).unwrap();
+    let mut dead = rig.journal.backlog(0);
+    let entries = take(&mut dead, expected.len()).await;
+    assert_eq!(ids(&entries), expected);
+    for entry in &entries {
+        assert_eq!(dead.again(entry.id).await.unwrap().event.body(), entry.event.body());
+        dead.resolve(entry.id);
+    }
+    assert_eq!(rig.journal.pending()[0].events, 0);
     rig.close().await;
 }
