@@ -3,6 +3,8 @@
 mod backlog;
 mod folder;
 mod journal;
+#[doc(hidden)]
+pub mod sim;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
 pub use folder::{File, Folder, RealFolder};
