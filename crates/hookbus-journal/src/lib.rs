@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backlog;
+pub mod dedup;
 mod folder;
 mod journal;
 #[doc(hidden)]
