@@ -27,6 +27,16 @@ pub struct Identities {
 impl Identity {
     pub(super) const LEN: usize = 12;
 
+    /// An identity as it was written down.
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
+    /// All there is of it.
+    pub fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+
     /// The first bytes as a number: identities are in the order of these.
     pub(super) fn leading(&self) -> u32 {
         let [a, b, c, d, ..] = self.0;

@@ -74,6 +74,7 @@ pub struct Dedup {
     files: Files,
     /// When the newest entry was accepted that was forgotten before its time; 0 where there was none.
     forgotten: u32,
+    most_memory: u64,
 }
 
 impl Dedup {
@@ -106,7 +107,8 @@ impl Dedup {
         let forgotten = list.iter().map(|file| file.first.forgotten).max().unwrap_or(0);
         let files = Files { list: list.into(), window: settings.window };
         let (open, sealing) = (Table::default(), Vec::new());
-        let mut dedup = Self { folder, key, settings, open, sealing, files, forgotten };
+        let mut dedup =
+            Self { folder, key, settings, open, sealing, files, forgotten, most_memory: MOST_MEMORY };
         // What cannot be removed is out of the list all the same.
         let _ = dedup.trim(now);
         Ok((dedup, damaged))
@@ -142,30 +144,32 @@ impl Dedup {
     }
 
     /// The open segment is closed: what was noted so far is the table of this one. It stays known while the file is
-    /// written, and until [`Dedup::adopt`].
-    pub fn seal(&mut self, segment: u64) -> Sealing {
+    /// written, and until [`Dedup::adopt`]. `now` is how new an empty one counts as.
+    pub fn seal(&mut self, segment: u64, now: SystemTime) -> Sealing {
         // The next one will have about as many; growing by moving all of them would hold everybody up.
         let next = Table::for_about(self.open.len());
         let table = std::mem::replace(&mut self.open, next);
-        self.sealing(segment, table)
+        self.sealing(segment, table, now)
     }
 
-    /// The table of a segment that has no file, or a damaged one. It is known from now on.
+    /// The table of a segment that has no file, or a damaged one. It is known from now on. `newest` is how new an empty
+    /// one counts as.
     pub fn rebuild<'a>(
         &mut self,
         segment: u64,
         acceptances: impl IntoIterator<Item = Acceptance<'a>>,
+        newest: SystemTime,
     ) -> Sealing {
         let mut table = Table::default();
         acceptances.into_iter().for_each(|acceptance| insert(&mut table, &acceptance));
-        self.sealing(segment, table)
+        self.sealing(segment, table, newest)
     }
 
-    fn sealing(&mut self, segment: u64, table: Table) -> Sealing {
+    fn sealing(&mut self, segment: u64, table: Table, newest: SystemTime) -> Sealing {
         let table = Arc::new(table);
         self.sealing.push((segment, Arc::clone(&table)));
         let (folder, key) = (Arc::clone(&self.folder), Arc::clone(&self.key));
-        Sealing { folder, key, table, segment, forgotten: self.forgotten }
+        Sealing { folder, key, table, segment, sealed: seconds(newest), forgotten: self.forgotten }
     }
 
     /// From now on the file answers for the segment, and its table is dropped. Then [`Dedup::trim`].
@@ -184,14 +188,14 @@ impl Dedup {
     /// As the disk says of files to be removed; they are forgotten all the same.
     pub fn trim(&mut self, now: SystemTime) -> io::Result<()> {
         let earliest = self.files.earliest(now);
-        let past: Vec<_> = self.files.list.iter().filter(|file| file.first.newest < earliest).collect();
-        let past: Vec<_> = past.into_iter().map(|file| file.first.segment).collect();
+        let past = self.files.list.iter().filter(|file| file.first.newest < earliest);
+        let past: Vec<_> = past.map(|file| file.first.segment).collect();
         let mut removed = Ok(());
         for segment in past {
             removed = removed.and(self.forget(segment, now));
         }
         while self.files.bytes() > self.settings.max_size
-            || self.files.memory() > MOST_MEMORY
+            || self.files.memory() > self.most_memory
             || self.files.list.len() > MOST_FILES
         {
             // Invariant: an empty list is not too large.
@@ -201,29 +205,39 @@ impl Dedup {
         removed
     }
 
-    /// Forgets the events of a segment.
+    /// Forgets the events of a segment and removes its file, also one that was left out for its damage.
     ///
     /// # Errors
-    /// As the disk says of its file; it is forgotten all the same.
+    /// As the disk says of the file; the events are forgotten all the same.
     pub fn forget(&mut self, segment: u64, now: SystemTime) -> io::Result<()> {
-        let earliest = self.files.earliest(now);
         let tables = self.sealing.extract_if(.., |(number, _)| *number == segment);
-        let newest = tables.filter_map(|(_, table)| table.newest()).max();
-        let file = self.files.take(segment);
-        let newest = newest.max(file.as_ref().map(|file| file.first.newest));
-        if let Some(newest) = newest.filter(|newest| *newest >= earliest) {
+        let tables = tables.filter_map(|(_, table)| table.newest()).max();
+        let known = tables.max(self.files.take(segment).map(|file| file.first.newest));
+        let removed = match self.folder.remove(&format::name(segment)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true),
+        };
+        // What a damaged file held is not newer than what came after it.
+        let next = self.files.list.iter().map(|file| &file.first).find(|next| next.segment > segment);
+        let unknown = || next.map_or(seconds(now), |next| next.oldest);
+        let newest = known.or_else(|| matches!(removed, Ok(true)).then(unknown));
+        if let Some(newest) = newest.filter(|newest| *newest >= self.files.earliest(now)) {
             self.forgotten = self.forgotten.max(newest);
         }
-        match file.map(|_| self.folder.remove(&format::name(segment))) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        removed.map(|_| ())
     }
 
     /// How far back it reaches now: the window, or less where something had to be forgotten before its time.
     pub fn window(&self, now: SystemTime) -> Duration {
         let since = seconds(now).saturating_sub(self.forgotten);
         self.settings.window.min(Duration::from_secs(since.into()))
+    }
+
+    /// Whether a segment whose newest event was accepted then should be rebuilt: it has no file, and has neither gone past
+    /// the window nor been forgotten before its time.
+    pub fn lacks(&self, segment: u64, newest: SystemTime, now: SystemTime) -> bool {
+        let (newest, earliest) = (seconds(newest), self.files.earliest(now));
+        newest >= earliest && newest > self.forgotten && !self.segments().any(|number| number == segment)
     }
 
     /// The segments that have a file.

@@ -19,6 +19,8 @@ pub struct Sealing {
     pub(super) key: Arc<FileKey>,
     pub(super) table: Arc<Table>,
     pub(super) segment: u64,
+    /// What an empty table has as its time.
+    pub(super) sealed: u32,
     pub(super) forgotten: u32,
 }
 
@@ -64,8 +66,8 @@ impl Sealing {
         Ok(First {
             segment: self.segment,
             entries: entries.len().try_into().map_err(|_| io::ErrorKind::FileTooLarge)?,
-            oldest: times.clone().min().unwrap_or(0),
-            newest: times.max().unwrap_or(0),
+            oldest: times.clone().min().unwrap_or(self.sealed),
+            newest: times.max().unwrap_or(self.sealed),
             forgotten: self.forgotten,
         })
     }
