@@ -190,7 +190,7 @@ fn what_is_new_hardly_ever_costs_a_look_at_the_disk() {
         (folder.counts().reads - before) as f64 / count as f64
     };
     let (new, known) = (reads(80_000..82_000), reads(0..2_000));
-    assert!(new < 1.2, "{new} reads for one that is new");
+    assert!(new < 0.6, "{new} reads for one that is new");
     assert!((1.0..2.2).contains(&known), "{known} reads for one that is known");
 }
 
