@@ -35,10 +35,20 @@ pub enum JournalError {
     Closed,
 }
 
+/// What became of an event that was handed in.
+#[derive(Clone, Debug)]
+pub enum Appended {
+    /// It is new somewhere: it is accepted when this is durable.
+    New(Commit),
+    /// It was accepted before, for everywhere it goes: that counts when this is durable.
+    Duplicate(Commit),
+}
+
 /// An event on its way to the disk.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    group: Arc<GroupState>,
+    /// Nothing, where it is safe already.
+    group: Option<Arc<GroupState>>,
 }
 
 /// What became of a group of records that share an fsync.
@@ -50,7 +60,12 @@ pub(crate) struct GroupState {
 
 impl Commit {
     pub(crate) fn new(group: &Arc<GroupState>) -> Self {
-        Self { group: Arc::clone(group) }
+        Self { group: Some(Arc::clone(group)) }
+    }
+
+    /// Of an event that is safe already.
+    pub(crate) fn done() -> Self {
+        Self { group: None }
     }
 
     /// Waits until the event is safe.
@@ -58,9 +73,10 @@ impl Commit {
     /// # Errors
     /// [`JournalError`]: then it does not count.
     pub async fn durable(&self) -> Result<(), JournalError> {
+        let Some(group) = &self.group else { return Ok(()) };
         loop {
-            let told = self.group.told.notified();
-            if let Some(done) = self.group.done.get() {
+            let told = group.told.notified();
+            if let Some(done) = group.done.get() {
                 return done.clone();
             }
             told.await;

@@ -15,12 +15,14 @@ use tokio::sync::Notify;
 
 use crate::{
     backlog::Feed,
-    commit::{Commit, JournalError},
+    commit::{Appended, Commit, JournalError},
     cursor::{Ahead, seconds},
+    dedup::Identities,
     figures::Figures,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Footer, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
+    known::{Asked, KnownFiles},
     segment::Segment,
     store::Store,
 };
@@ -40,6 +42,7 @@ pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) feeds: Box<[Arc<Feed>]>,
     pub(crate) figures: Figures,
+    pub(crate) known_files: KnownFiles,
     open: Mutex<Open>,
     work: Condvar,
     /// More is safe on disk.
@@ -75,16 +78,21 @@ struct Finished {
 pub(crate) enum NotNow {
     /// The next segment is being made.
     Awaited,
+    /// The files of identities are others by now.
+    AskAgain,
     Refused(JournalError),
 }
 
 impl Engine {
     pub(crate) fn new(store: Arc<Store>, settings: Settings, feeds: Vec<Arc<Feed>>, open: Open) -> Self {
+        let identities = Identities::new(&store.key);
+        let known_files = KnownFiles::new(identities, open.known.dedup.files().clone());
         let engine = Self {
             store,
             settings,
             feeds: feeds.into(),
             figures: Figures::default(),
+            known_files,
             open: Mutex::new(open),
             work: Condvar::new(),
             safe: Condvar::new(),
@@ -104,29 +112,46 @@ impl Engine {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an event into the group that is written next.
+    /// Puts an event into the group that is written next, for those destinations where it is new.
     pub(crate) fn append(
         &self,
         event: &VerifiedEvent,
         destinations: &[Destination],
-        about: &[u8],
-    ) -> Result<Commit, NotNow> {
+        asked: Option<&Asked>,
+    ) -> Result<Appended, NotNow> {
+        let now = SystemTime::now();
         let mut open = self.open();
         if let Some(error) = &open.closed_for {
             return Err(NotNow::Refused(error.clone()));
         }
-        let (sequence, at, bytes) = self.seal(&mut open, EVENT, about, event)?;
+        let mut fresh: SmallVec<[usize; 4]> = (0..destinations.len()).collect();
+        if let Some(asked) = asked {
+            let (new, known) = open.known.fresh(asked, now).ok_or(NotNow::AskAgain)?;
+            if new.is_empty() {
+                self.figures.duplicates.fetch_add(1, Ordering::Relaxed);
+                return Ok(Appended::Duplicate(
+                    known.map_or_else(Commit::done, |known| open.commit_of(known)),
+                ));
+            }
+            fresh = new;
+        }
+        let about = about(&self.feeds, fresh.iter().map(|at| &destinations[*at]));
+        let (sequence, at, bytes) = self.seal(&mut open, EVENT, &about, event)?;
         let to: SmallVec<[_; 2]> = (0..)
-            .zip(destinations)
+            .zip(fresh.iter().map(|at| &destinations[*at]))
             .map(|(number, to)| {
                 self.feeds[to.sink].add(u64::from(bytes));
                 (to.sink, number, to.address.clone())
             })
             .collect();
+        if let Some(asked) = asked {
+            let hashes: SmallVec<[_; 4]> = fresh.iter().map(|at| asked.hashes[*at]).collect();
+            open.known.accept(asked.identity, &hashes, sequence, now);
+        }
         open.events += 1;
-        open.group.events.push(New { sequence, at, bytes, event: event.clone(), to, identity: None });
+        open.group.events.push(New { sequence, at, bytes, event: event.clone(), to });
         self.wake(&open);
-        Ok(Commit::new(&open.group.commit))
+        Ok(Appended::New(Commit::new(&open.group.commit)))
     }
 
     /// Appends a copy of an event; nothing where there is no room for it now.
@@ -198,6 +223,8 @@ impl Engine {
         };
         // What is read of it ends at what is safe, until all of it is.
         let _ = open.segment.footer.set(footer);
+        let sealing = open.known.dedup.seal(open.segment.number, SystemTime::now());
+        open.known.sealings.push(sealing);
         self.store.segments().insert(next.number, Arc::clone(&next));
         open.turn_over(next);
         self.checkpoint(open);
@@ -469,8 +496,8 @@ impl Keeping {
 }
 
 /// What stands beside the record of an event.
-pub(crate) fn about(feeds: &[Arc<Feed>], destinations: &[Destination]) -> Vec<u8> {
-    let to = destinations.iter().map(|to| To::new(&feeds[to.sink].name, &to.address));
+fn about<'d>(feeds: &[Arc<Feed>], destinations: impl Iterator<Item = &'d Destination>) -> Vec<u8> {
+    let to = destinations.map(|to| To::new(&feeds[to.sink].name, &to.address));
     let mut about = Vec::with_capacity(128);
     format::write(&Accepted { destinations: to.collect() }, &mut about);
     about

@@ -9,9 +9,9 @@ use hookbus_core::{
 use smallvec::SmallVec;
 
 use crate::{
-    commit::{GroupState, JournalError},
-    dedup::Identity,
+    commit::{Commit, GroupState, JournalError},
     format::Location,
+    known::Known,
     segment::{START, Segment},
 };
 
@@ -38,7 +38,6 @@ pub(crate) struct New {
     pub(crate) event: VerifiedEvent,
     /// Sinks by their place, with which destination of the record it is.
     pub(crate) to: SmallVec<[(usize, u16, Address); 2]>,
-    pub(crate) identity: Option<Identity>,
 }
 
 impl Group {
@@ -71,6 +70,8 @@ pub(crate) struct Open {
     /// The segment that is appended to, and the one that comes next.
     pub(crate) segment: Arc<Segment>,
     pub(crate) next: Next,
+    /// Which events were accepted before.
+    pub(crate) known: Known,
     /// Events accepted in this segment.
     pub(crate) events: u64,
     /// When cursors were noted last.
@@ -128,6 +129,16 @@ impl Open {
         };
         self.unsafe_yet.push_back((group.until, Arc::clone(&group.commit)));
         Some(group)
+    }
+
+    /// The commit of a record that was appended.
+    pub(crate) fn commit_of(&self, sequence: u64) -> Commit {
+        if sequence < self.durable {
+            return Commit::done();
+        }
+        let written = self.unsafe_yet.iter().find(|(until, _)| sequence < *until).map(|(_, commit)| commit);
+        let closed = || self.closed.iter().find(|group| sequence < group.until).map(|group| &group.commit);
+        Commit::new(written.or_else(closed).unwrap_or(&self.group.commit))
     }
 
     /// Ends the segment: what comes from now on goes into the next one.

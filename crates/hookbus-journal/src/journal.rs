@@ -3,15 +3,16 @@
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hookbus_core::{Address, RecordKey, VerifiedEvent};
 
 use crate::{
     backlog::{Backlog, Feed},
-    commit::{Commit, JournalError},
-    engine::{self, Engine, NotNow},
+    commit::{Appended, JournalError},
+    dedup,
+    engine::{Engine, NotNow},
     folder::Folder,
     keeper,
     recover::{self, OpenError},
@@ -35,6 +36,8 @@ pub struct Settings {
     pub max_size: u64,
     /// How long delivered events are kept, where there is room.
     pub retention: Duration,
+    /// How long events are remembered, so that they are not accepted twice.
+    pub dedup: dedup::Settings,
 }
 
 /// A sink that the journal keeps events for.
@@ -108,7 +111,8 @@ impl Journal {
         Ok((Self { engine: Arc::clone(&engine) }, Threads { engine, threads }))
     }
 
-    /// Appends an event for these destinations. It is accepted when the commit says that it is durable.
+    /// Appends an event for these destinations, or those of them where it was not accepted before. It is accepted when the
+    /// commit says that it is durable.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -116,25 +120,36 @@ impl Journal {
         &self,
         event: &VerifiedEvent,
         destinations: &[Destination],
-    ) -> Result<Commit, JournalError> {
+    ) -> Result<Appended, JournalError> {
         for to in destinations {
             let feed = &self.engine.feeds[to.sink];
             if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending {
                 return Err(JournalError::SinkFull { sink: Arc::clone(&feed.name) });
             }
         }
-        let about = engine::about(&self.engine.feeds, destinations);
         loop {
+            let asked = self.engine.ask(event, destinations, SystemTime::now());
+            // What cannot be read is not known: in doubt an event is new.
+            let asked = asked.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read which events were accepted before");
+                None
+            });
             let turned = self.engine.turned.notified();
-            match self.engine.append(event, destinations, &about) {
-                Ok(commit) => return Ok(commit),
+            match self.engine.append(event, destinations, asked.as_ref()) {
+                Ok(appended) => return Ok(appended),
                 Err(NotNow::Refused(error)) => return Err(error),
+                Err(NotNow::AskAgain) => {}
                 Err(NotNow::Awaited) => {
                     self.engine.keeping.wake();
                     tokio::time::timeout(TURN, turned).await.map_err(|_| JournalError::Full)?;
                 }
             }
         }
+    }
+
+    /// An event ended as a dead letter there: when its provider sends it again, it goes there again.
+    pub fn give_up(&self, event: &VerifiedEvent, sink: &str, address: &Address) {
+        self.engine.give_up(event, sink, address);
     }
 
     /// Tells those who wait what became of their events, and hands events to the sinks. Runs until the journal is closed.

@@ -24,12 +24,14 @@ pub(crate) const FIRST: u64 = 8 << 20;
 pub(crate) fn keep(engine: &Engine) {
     while !engine.stopping.load(Ordering::Acquire) {
         engine.seal_finished();
+        engine.write_tables();
         engine.make_next();
         engine.free_ahead();
         engine.let_go_of_old();
         engine.keeping.wait(LOOK);
     }
     engine.seal_finished();
+    engine.write_tables();
 }
 
 impl Engine {

@@ -4,7 +4,7 @@ mod backlog;
 mod carry;
 mod commit;
 mod cursor;
-mod dedup;
+pub mod dedup;
 mod engine;
 mod figures;
 mod folder;
@@ -12,6 +12,7 @@ mod format;
 mod group;
 mod journal;
 mod keeper;
+mod known;
 mod recover;
 mod segment;
 #[doc(hidden)]
@@ -19,7 +20,7 @@ pub mod sim;
 mod store;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
-pub use commit::{Commit, JournalError};
+pub use commit::{Appended, Commit, JournalError};
 pub use figures::{GROUP_BUCKETS, SYNC_BUCKETS};
 pub use folder::{File, Folder, RealFolder};
 pub use journal::{Destination, Journal, Pending, Settings, SinkSettings, Threads};

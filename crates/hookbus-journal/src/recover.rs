@@ -5,23 +5,26 @@ use std::{
     io,
     ops::ControlFlow,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use hookbus_core::{RecordKey, record::Record};
+use hookbus_core::{RecordKey, VerifiedEvent, record::Record};
 use thiserror::Error;
 
 use crate::{
     backlog::{EntryId, Feed},
     cursor::{Cursor, seconds},
+    dedup::{Acceptance, Dedup, DestinationHash, Identities, Identity},
     engine::Engine,
     folder::Folder,
     format::{
         self, Accepted, CHECKPOINT, CURSOR, Checkpoint, CursorNote, EVENT, Footer, Header, Location, Taken,
+        To,
     },
     group::{Group, Next, Open},
     journal::{Settings, SinkSettings},
     keeper::FIRST,
+    known::Known,
     segment::{self, NoSegment, START, Segment},
     store::Store,
 };
@@ -70,7 +73,19 @@ pub(crate) fn open(
     sinks: &[SinkSettings],
 ) -> Result<Engine, OpenError> {
     let store = Arc::new(Store::new(folder, key));
+    let now = SystemTime::now();
+    let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
+    let mut known = Known::new(dedup, Vec::new());
+    for segment in damaged {
+        tracing::warn!(
+            segment,
+            "the table of a segment is damaged, and is made again where its segment is there"
+        );
+        // What cannot be removed is left out all the same.
+        let _ = known.dedup.forget(segment, now);
+    }
     let last_number = read_segments(&store)?;
+    read_tables(&store, &mut known, now)?;
     let (progress, last_sequence) = replay(&store)?;
     let last = store.segments().values().next_back().cloned();
     let capacity = last.map_or(FIRST, |last| last.header.capacity.max(FIRST)).min(settings.segment_size);
@@ -87,6 +102,7 @@ pub(crate) fn open(
         durable: last_sequence + 1,
         segment,
         next: Next::Awaited,
+        known,
         events: 0,
         notes_at: Instant::now(),
         closed_for: None,
@@ -156,6 +172,45 @@ fn read_unsealed(store: &Store, segment: &Segment) -> Result<bool, OpenError> {
         tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
     }
     Ok(true)
+}
+
+/// Makes the tables of segments that have none, or a damaged one.
+fn read_tables(store: &Store, known: &mut Known, now: SystemTime) -> io::Result<()> {
+    let identities = Identities::new(&store.key);
+    let segments: Vec<_> = store.segments().values().cloned().collect();
+    for segment in segments {
+        let Some(footer) = segment.footer.get() else { continue };
+        let newest = UNIX_EPOCH + Duration::from_secs(footer.sealed);
+        if footer.events == 0 || !known.dedup.lacks(segment.number, newest, now) {
+            continue;
+        }
+        let mut accepted = Vec::new();
+        segment.scan(&store.key, START, footer.end, |_, record| {
+            accepted.extend(acceptance(&identities, record));
+            ControlFlow::Continue(())
+        })?;
+        let accepted = accepted.iter().map(|(identity, destinations, accepted, sequence)| Acceptance {
+            identity: *identity,
+            destinations,
+            accepted: *accepted,
+            sequence: *sequence,
+        });
+        let sealing = known.dedup.rebuild(segment.number, accepted, newest);
+        known.sealings.push(sealing);
+    }
+    Ok(())
+}
+
+/// What the record of an event says of where it was accepted for, and when.
+fn acceptance(
+    identities: &Identities,
+    record: &Record<'_>,
+) -> Option<(Identity, Vec<DestinationHash>, SystemTime, u64)> {
+    let about = format::read::<Accepted<'_>>(record.about()).filter(|_| record.head().kind == EVENT)?;
+    let event = VerifiedEvent::restore(record).ok()?;
+    let hash = |to: &To<'_>| identities.destination(to.sink, &to.address());
+    let destinations = about.destinations.iter().map(hash).collect();
+    Some((identities.event(&event)?, destinations, event.received(), record.head().place.sequence))
 }
 
 /// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.

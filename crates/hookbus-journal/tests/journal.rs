@@ -4,7 +4,10 @@ mod rig;
 
 use std::sync::Arc;
 
-use hookbus_journal::{Folder, RealFolder, Room, sim::SimFolder};
+use hookbus_journal::{
+    Appended, Folder, RealFolder, Room,
+    sim::{Failure, Operation, SimFolder},
+};
 
 use rig::{MIB, Rig, drain, event, ids, settings, sinks, take};
 
@@ -63,8 +66,9 @@ async fn a_sink_that_was_away_catches_up_from_disk_in_order() {
     let mut fast = rig.journal.backlog(1);
     let count = 6_000;
     for at in 0..count {
-        let commit =
-            rig.journal.append(&event(&format!("e{at}"), 900), &rig::destinations(&[0, 1])).await.unwrap();
+        let new = event(&format!("e{at}"), 900);
+        let appended = rig.journal.append(&new, &rig::destinations(&[0, 1])).await;
+        let Ok(Appended::New(commit)) = appended else { panic!("{appended:?}") };
         if at % 100 == 99 {
             commit.durable().await.unwrap();
             for entry in take(&mut fast, 100).await {
@@ -142,5 +146,46 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_nothing() {
         dead.resolve(entry.id);
     }
     assert_eq!(rig.journal.pending()[0].events, 0);
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_goes_only_where_the_event_is_new_also_after_a_restart() {
+    let folder = SimFolder::new();
+    let rig = Rig::open(Arc::new(folder.clone()), &["one", "two", "three"]);
+    let sent = event("a", 900);
+    assert!(!rig.append(&sent, &[0]).await.unwrap());
+    assert!(rig.append(&sent, &[0]).await.unwrap());
+    assert!(!rig.append(&sent, &[0, 1]).await.unwrap(), "a route has come");
+    assert!(rig.append(&sent, &[1, 0]).await.unwrap());
+    let mut two = rig.journal.backlog(1);
+    assert_eq!(take(&mut two, 1).await.len(), 1);
+    rig.journal.give_up(&sent, "two", &rig::address());
+    assert!(!rig.append(&sent, &[0, 1]).await.unwrap(), "it is a dead letter there");
+    assert_eq!(take(&mut two, 1).await.len(), 1);
+    assert!(rig.append(&sent, &[0, 1]).await.unwrap());
+    rig.close().await;
+    for folder in [folder.crash(), folder.power_cut(1)] {
+        let rig = Rig::open(Arc::new(folder), &["one", "two", "three"]);
+        assert!(rig.append(&sent, &[0, 1]).await.unwrap());
+        assert!(!rig.append(&sent, &[0, 1, 2]).await.unwrap());
+        assert_eq!(take(&mut rig.journal.backlog(2), 1).await.len(), 1);
+        rig.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_redelivery_of_what_is_not_safe_yet_waits_for_the_same_fsync() {
+    let folder = SimFolder::new();
+    let rig = Rig::open(Arc::new(folder.clone()), &["one"]);
+    let (sent, to) = (event("a", 900), rig::destinations(&[0]));
+    folder.fail(Failure::new(Operation::Sync, std::io::ErrorKind::Other).of("segment"));
+    let first = rig.journal.append(&sent, &to).await;
+    let second = rig.journal.append(&sent, &to).await;
+    let (Ok(Appended::New(first)), Ok(Appended::Duplicate(second))) = (first, second) else {
+        panic!("two words")
+    };
+    assert!(first.durable().await.is_err());
+    assert!(second.durable().await.is_err(), "no 200 for what nobody has");
     rig.close().await;
 }

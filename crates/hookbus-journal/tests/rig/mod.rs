@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{Address, RecordKey, VerifiedEvent};
 use hookbus_journal::{
-    Backlog, Destination, Entry, Folder, Journal, JournalError, OpenError, Room, Settings, SinkSettings,
-    Threads,
+    Appended, Backlog, Destination, Entry, Folder, Journal, JournalError, OpenError, Room, Settings,
+    SinkSettings, Threads, dedup,
 };
 use hookbus_testkit::TestEvent;
 
@@ -26,7 +26,12 @@ pub fn key() -> RecordKey {
 }
 
 pub fn settings() -> Settings {
-    Settings { segment_size: MIB, max_size: 64 * MIB, retention: Duration::from_secs(3600) }
+    Settings {
+        segment_size: MIB,
+        max_size: 64 * MIB,
+        retention: Duration::from_secs(3600),
+        dedup: dedup::Settings { window: Duration::from_secs(3600), max_size: 16 * MIB },
+    }
 }
 
 pub fn sinks(names: &[&str]) -> Vec<SinkSettings> {
@@ -51,8 +56,17 @@ impl Rig {
 
     /// Accepts an event for the sinks at these places, and waits until it is safe.
     pub async fn accept(&self, event: &VerifiedEvent, to: &[usize]) -> Result<(), JournalError> {
-        let commit = self.journal.append(event, &destinations(to)).await?;
-        tokio::time::timeout(SOON, commit.durable()).await.expect("an answer")
+        self.append(event, to).await.map(|duplicate| assert!(!duplicate))
+    }
+
+    /// The same, and whether it was accepted before.
+    pub async fn append(&self, event: &VerifiedEvent, to: &[usize]) -> Result<bool, JournalError> {
+        let (commit, duplicate) = match self.journal.append(event, &destinations(to)).await? {
+            Appended::New(commit) => (commit, false),
+            Appended::Duplicate(commit) => (commit, true),
+        };
+        tokio::time::timeout(SOON, commit.durable()).await.expect("an answer")?;
+        Ok(duplicate)
     }
 
     /// Ends it in order.

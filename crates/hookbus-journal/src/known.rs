@@ -1,0 +1,152 @@
+//! Which events were accepted before, and where each of them still has to go.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use hookbus_core::VerifiedEvent;
+use smallvec::SmallVec;
+
+use crate::{
+    dedup::{Acceptance, Dedup, DestinationHash, Files, Found, Identities, Identity, Sealing},
+    engine::Engine,
+    journal::Destination,
+};
+
+/// What is known of accepted events. Guarded by the lock of what is appended to.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) dedup: Dedup,
+    /// Where events ended as dead letters: there they are not known.
+    pub(crate) given_up: HashMap<Identity, SmallVec<[DestinationHash; 1]>>,
+    /// Tables of segments that have ended, to be written.
+    pub(crate) sealings: Vec<Sealing>,
+}
+
+/// What can be found out of an event before the lock is taken.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) identity: Identity,
+    /// Of each destination.
+    pub(crate) hashes: SmallVec<[DestinationHash; 4]>,
+    files: Files,
+    found: Option<Found>,
+}
+
+/// The files there are, for whoever does not hold the lock.
+#[derive(Debug)]
+pub(crate) struct KnownFiles {
+    pub(crate) identities: Identities,
+    files: Mutex<Files>,
+}
+
+impl KnownFiles {
+    pub(crate) fn new(identities: Identities, files: Files) -> Self {
+        Self { identities, files: Mutex::new(files) }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    pub(crate) fn new(dedup: Dedup, sealings: Vec<Sealing>) -> Self {
+        Self { dedup, given_up: HashMap::new(), sealings }
+    }
+
+    /// Where the event is new, by the places of its destinations, and the record it was accepted with last, where that
+    /// may not be safe yet. Nothing where the files are others by now: then it has to be asked again.
+    pub(crate) fn fresh(
+        &self,
+        asked: &Asked,
+        now: SystemTime,
+    ) -> Option<(SmallVec<[usize; 4]>, Option<u64>)> {
+        if !self.dedup.files().are(&asked.files) {
+            return None;
+        }
+        let in_memory = self.dedup.find_in_memory(&asked.identity, now);
+        let sequence = in_memory.as_ref().and_then(|found| found.sequence);
+        let given_up = self.given_up.get(&asked.identity);
+        let has = |hash: &DestinationHash| {
+            let found = [&in_memory, &asked.found].into_iter().flatten();
+            let has = found.flat_map(|found| &found.destinations).any(|has| has == hash);
+            has && !given_up.is_some_and(|given_up| given_up.contains(hash))
+        };
+        let fresh = asked.hashes.iter().enumerate().filter(|(_, hash)| !has(hash)).map(|(at, _)| at);
+        Some((fresh.collect(), sequence))
+    }
+
+    /// The event is accepted with this record for these destinations.
+    pub(crate) fn accept(
+        &mut self,
+        identity: Identity,
+        hashes: &[DestinationHash],
+        sequence: u64,
+        now: SystemTime,
+    ) {
+        self.dedup.insert(&Acceptance { identity, destinations: hashes, accepted: now, sequence });
+        if let Some(given_up) = self.given_up.get_mut(&identity) {
+            given_up.retain(|hash| !hashes.contains(hash));
+            if given_up.is_empty() {
+                self.given_up.remove(&identity);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Asks the files whether the event was accepted before; nothing where nobody could tell.
+    pub(crate) fn ask(
+        &self,
+        event: &VerifiedEvent,
+        destinations: &[Destination],
+        now: SystemTime,
+    ) -> io::Result<Option<Asked>> {
+        let Some(identity) = self.known_files.identities.event(event) else { return Ok(None) };
+        let hash = |to: &Destination| {
+            self.known_files.identities.destination(&self.feeds[to.sink].name, &to.address)
+        };
+        let files = self.known_files.files().clone();
+        let found = files.find(&identity, now)?;
+        Ok(Some(Asked { identity, hashes: destinations.iter().map(hash).collect(), files, found }))
+    }
+
+    /// The event ended as a dead letter there: when it comes again, it goes there again.
+    pub(crate) fn give_up(&self, event: &VerifiedEvent, sink: &str, address: &hookbus_core::Address) {
+        let Some(identity) = self.known_files.identities.event(event) else { return };
+        let hash = self.known_files.identities.destination(sink, address);
+        self.open().known.given_up.entry(identity).or_default().push(hash);
+    }
+
+    /// Writes the tables of segments that have ended and are safe.
+    pub(crate) fn write_tables(&self) {
+        loop {
+            let sealing = {
+                let mut open = self.open();
+                let safe = |sealing: &Sealing| {
+                    let segment = self.store.segment(sealing.segment());
+                    let last =
+                        segment.and_then(|segment| segment.footer.get().map(|footer| footer.last_sequence));
+                    last.is_none_or(|last| last < open.durable)
+                };
+                let Some(at) = open.known.sealings.iter().position(safe) else { return };
+                open.known.sealings.swap_remove(at)
+            };
+            let now = SystemTime::now();
+            let written = sealing.write();
+            let mut open = self.open();
+            let adopted = written.and_then(|file| open.known.dedup.adopt(file, now));
+            *self.known_files.files() = open.known.dedup.files().clone();
+            if let Err(error) = adopted {
+                // It stays in memory until it can be written; without a file a restart reads the segment instead.
+                tracing::warn!(segment = sealing.segment(), %error, "cannot write the table of a segment");
+                open.known.sealings.push(sealing);
+                return;
+            }
+        }
+    }
+}
