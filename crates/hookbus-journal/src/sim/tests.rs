@@ -115,6 +115,19 @@ fn what_a_failed_sync_left_uncertain_stays_so() {
 }
 
 #[test]
+fn growth_of_a_failed_sync_stays_uncertain() {
+    let folder = with_file(&sectors(&[1]));
+    folder.fail(Failure::new(Operation::Sync, io::ErrorKind::Other).times(1));
+    let file = folder.open("f").unwrap();
+    file.write_at(&sectors(&[2]), SECTOR as u64).unwrap();
+    file.sync().unwrap_err();
+    // Written again and synced, it does not grow again.
+    file.write_at(&sectors(&[3]), SECTOR as u64).unwrap();
+    file.sync().unwrap();
+    assert_eq!(outcomes(&folder, "f"), some(&[&[1], &[1, 3]]));
+}
+
+#[test]
 fn names_of_a_failed_sync_stay_uncertain() {
     let folder = SimFolder::new();
     folder.fail(Failure::new(Operation::SyncFolder, io::ErrorKind::Other).times(1));
