@@ -161,6 +161,7 @@ impl Engine {
             last_sequence: open.next_sequence - 1,
             events: open.events,
             sealed: seconds(SystemTime::now()),
+            torn: (0, 0),
         };
         // What is read of it ends at what is safe, until all of it is.
         let _ = open.segment.footer.set(footer);

@@ -22,7 +22,7 @@ use crate::{
     group::{Group, Next, Open},
     journal::{Settings, SinkSettings},
     keeper::FIRST,
-    segment::{self, NoSegment, START, Segment},
+    segment::{self, Known, NoSegment, START, Segment},
     store::Store,
 };
 
@@ -148,9 +148,10 @@ fn read_unsealed(store: &Store, segment: &Segment) -> Result<bool, OpenError> {
         events += u64::from(record.head().kind == EVENT);
         ControlFlow::Continue(())
     })?;
-    store.report(segment, &scan, None);
+    store.report(segment, &scan, Known::Records, None);
     let Some(last_sequence) = scan.last else { return Ok(false) };
-    let footer = Footer { end: scan.next, last_sequence, events, sealed: seconds(SystemTime::now()) };
+    let (end, torn) = (scan.next, scan.torn());
+    let footer = Footer { end, last_sequence, events, sealed: seconds(SystemTime::now()), torn };
     // Where that fails it is read again the next time.
     if let Err(error) = segment.seal(&store.key, footer) {
         tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
@@ -183,7 +184,7 @@ fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), OpenError
             apply(&mut progress, record, start);
             ControlFlow::Continue(())
         })?;
-        store.report(segment, &scan, None);
+        store.report(segment, &scan, Known::of(segment), None);
     }
     Ok((progress, last_sequence.unwrap_or(0)))
 }

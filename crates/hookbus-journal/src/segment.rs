@@ -199,7 +199,6 @@ impl Segment {
             scan.last = Some(place.sequence);
             scan.durable = place.durable;
         }
-        scan.at_end = true;
         if let Some(from) = hole.or((at < wanted).then_some(at)) {
             scan.holes.push(Hole { from, to: wanted, before: scan.last, after: None });
         }
@@ -218,8 +217,6 @@ pub(crate) struct Scan {
     durable: u64,
     /// What was no record, in order.
     holes: Vec<Hole>,
-    /// Nobody broke off.
-    pub(crate) at_end: bool,
 }
 
 /// A part of a segment that holds no record.
@@ -232,18 +229,59 @@ pub(crate) struct Hole {
     after: Option<u64>,
 }
 
+/// What is known of the part of a segment that was scanned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Known {
+    /// What its records say of each other: the end may be torn.
+    Records,
+    /// All of it is safe.
+    Safe,
+    /// What was written down when it was sealed.
+    Footer(Footer),
+}
+
+impl Known {
+    /// What is known of records that may be read.
+    pub(crate) fn of(segment: &Segment) -> Self {
+        segment.footer.get().map_or(Self::Safe, |footer| Self::Footer(*footer))
+    }
+}
+
+impl Hole {
+    /// The first number that is missing, and the one behind the last, where they are known; nothing where none is missing.
+    fn missing(&self, end: Option<u64>) -> Option<(Option<u64>, Option<u64>)> {
+        let (first, behind) = (self.before.map(|before| before + 1), self.after.or(end.map(|end| end + 1)));
+        // Without a record before it nobody knows how many there were: at least one, or the hole would not be.
+        (first.is_none() || first != behind).then_some((first, behind))
+    }
+}
+
 impl Scan {
-    /// Holes in which records were that had been acknowledged: with how many at most. `end` is the number of the last
-    /// record the segment is known to have, where it is.
-    pub(crate) fn damage(&self, end: Option<u64>) -> impl Iterator<Item = (Hole, u64)> {
+    /// Holes in which records were that had been acknowledged: with how many at most.
+    pub(crate) fn damage(&self, known: Known) -> impl Iterator<Item = (Hole, u64)> {
         self.holes.iter().filter_map(move |hole| {
-            let first = hole.before.map_or_else(|| hole.after.unwrap_or(0), |before| before + 1);
-            let behind = hole.after.or(end.map(|end| end + 1))?;
-            // Without a record before it nobody knows how many there were: at least one, or the hole would not be.
-            let missing = behind.saturating_sub(first).max(u64::from(hole.before.is_none()));
-            let acknowledged = end.is_some() || self.durable > first;
-            (missing > 0 && acknowledged).then_some((*hole, missing))
+            let end = if let Known::Footer(footer) = known { Some(footer.last_sequence) } else { None };
+            let (first, behind) = hole.missing(end)?;
+            let acknowledged = match known {
+                Known::Safe => true,
+                Known::Records => behind.is_some_and(|behind| self.durable > first.unwrap_or(behind)),
+                Known::Footer(Footer { torn: (from, until), .. }) => {
+                    !(first.is_none_or(|first| from <= first)
+                        && behind.is_some_and(|behind| from < behind && behind <= until))
+                }
+            };
+            let count = behind.zip(first).map_or(1, |(behind, first)| behind.saturating_sub(first));
+            acknowledged.then_some((*hole, count))
         })
+    }
+
+    /// What a power cut took of the last group, where that is not known to have been safe: all of it was never accepted.
+    pub(crate) fn torn(&self) -> (u64, u64) {
+        let holes = self.holes.iter().filter_map(|hole| Some((hole.missing(None)?, hole.after?)));
+        let torn = holes.filter_map(|((first, _), behind)| {
+            (self.durable <= first.unwrap_or(behind)).then_some((first.unwrap_or(0), behind))
+        });
+        torn.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or_default()
     }
 }
 
