@@ -134,16 +134,14 @@ impl Engine {
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
         for _ in 0..2 {
-            let (length, sequence) = (open.group.buffer.len(), open.next_sequence);
+            let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, EVENT, about, Some(event));
             let sealed = sealed.map_err(|_| NotNow::Refused(JournalError::TooLarge))?;
             if open.group.end().offset <= limit {
                 return Ok(sealed);
             }
-            open.group.buffer.truncate(length);
-            open.next_sequence = sequence;
-            open.group.until = sequence;
+            open.back_to(before);
             self.turn_over(open)?;
         }
         Err(NotNow::Refused(JournalError::TooLarge))
@@ -192,9 +190,14 @@ impl Engine {
         let note = cursor.note(&feed.name, feed.pending(), full);
         format::write(&note, content);
         let needed = cursor.oldest();
-        match open.seal(&self.store.key, CURSOR, content, None) {
-            Ok(_) => open.group.cursors.push((at, needed)),
-            Err(_) => cursor.note_all(),
+        let before = open.mark();
+        let sealed = open.seal(&self.store.key, CURSOR, content, None);
+        // Behind the end of a segment nobody would look for it.
+        if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
+            open.group.cursors.push((at, needed));
+        } else {
+            open.back_to(before);
+            cursor.note_all();
         }
     }
 
@@ -209,11 +212,8 @@ impl Engine {
                 continue;
             }
             // A cursor is small, but for the one of a sink with much that is stuck.
-            let room = open.segment.header.capacity.saturating_sub(open.group.end().offset);
-            if room < 64 << 10 && self.turn_over(open).is_ok() {
-                return;
-            }
-            if room < 4 << 10 {
+            let reserve = self.settings.reserve(open.segment.header.capacity);
+            if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
                 return;
             }
             self.note(open, at, false, &mut content);

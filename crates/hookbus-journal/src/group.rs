@@ -116,6 +116,23 @@ impl Open {
         Ok((sequence, at, bytes))
     }
 
+    /// Where the next record goes, to come [back to](Self::back_to).
+    pub(crate) fn mark(&self) -> (usize, u64) {
+        (self.group.buffer.len(), self.next_sequence)
+    }
+
+    /// Takes back what was appended since.
+    pub(crate) fn back_to(&mut self, (length, sequence): (usize, u64)) {
+        self.group.buffer.truncate(length);
+        self.next_sequence = sequence;
+        self.group.until = sequence;
+    }
+
+    /// Bytes the segment still takes.
+    pub(crate) fn room(&self) -> u64 {
+        self.segment.header.capacity.saturating_sub(self.group.end().offset)
+    }
+
     /// Takes the group that is written next; nothing where there is none.
     pub(crate) fn take(&mut self) -> Option<Group> {
         let group = match self.closed.pop_front() {
