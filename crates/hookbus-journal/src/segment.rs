@@ -24,6 +24,8 @@ use crate::{
 pub(crate) const START: u64 = 4096;
 /// The first bytes of every segment.
 const MARK: [u8; 8] = *b"HOOKBUSJ";
+/// Where the sum over the mark, the version and the key's name stands, which anybody can check.
+const CHECK_AT: usize = 24;
 /// Where the header and the footer stand in the first page.
 const HEADER_AT: usize = 64;
 const FOOTER_AT: usize = 2048;
@@ -101,12 +103,11 @@ impl Segment {
         let file = folder.open(&name(number))?;
         let mut page = vec![0; START as usize];
         let read = file.read_at(&mut page, 0)?;
-        page.truncate(read);
-        if page.len() < START as usize || page[..8] != MARK {
-            return Err(NoSegment::Damaged);
-        }
+        page[read..].fill(0);
         let four = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
-        if four(8) > VERSION {
+        // A program is only refused its journal where the page says so beyond doubt.
+        let intact = page[..8] == MARK && page[CHECK_AT..CHECK_AT + 8] == check(&page[..CHECK_AT]);
+        if intact && four(8) > VERSION {
             return Err(NoSegment::Newer(four(8)));
         }
         let note = |at: usize, kind| {
@@ -115,7 +116,7 @@ impl Segment {
         };
         let Some(header) = note(HEADER_AT, HEADER).and_then(|record| format::read::<Header>(record.about()))
         else {
-            let other = page[16..24] != key.fingerprint();
+            let other = intact && page[16..CHECK_AT] != key.fingerprint();
             return Err(if other { NoSegment::OtherKey } else { NoSegment::Damaged });
         };
         let footer = note(FOOTER_AT, FOOTER).and_then(|record| format::read::<Footer>(record.about()));
@@ -313,11 +314,18 @@ impl Reading<'_> {
     }
 }
 
+fn check(bytes: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(bytes);
+    std::array::from_fn(|at| hash.as_bytes()[at])
+}
+
 fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Footer>) -> Vec<u8> {
     let mut page = MARK.to_vec();
     page.extend_from_slice(&VERSION.to_le_bytes());
     page.extend_from_slice(&[0; 4]);
     page.extend_from_slice(&key.fingerprint());
+    let check = check(&page);
+    page.extend_from_slice(&check);
     let place = Place { generation: number, sequence: 0, durable: 0 };
     let mut content = Vec::new();
     let mut note = |page: &mut Vec<u8>, at: usize, kind, content: &[u8]| {
