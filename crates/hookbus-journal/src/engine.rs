@@ -6,7 +6,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use hookbus_core::VerifiedEvent;
@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Commit, JournalError},
-    cursor::{Ahead, seconds},
+    cursor::Ahead,
     figures::Figures,
-    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Footer, Location, To},
+    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
     segment::Segment,
@@ -154,13 +154,7 @@ impl Engine {
             Next::Awaited => return Err(NotNow::Awaited),
             Next::Refused(error) => return Err(NotNow::Refused(error.clone())),
         };
-        let footer = Footer {
-            end: open.group.end().offset,
-            last_sequence: open.next_sequence - 1,
-            events: open.events,
-            sealed: seconds(SystemTime::now()),
-            torn: (0, 0),
-        };
+        let footer = open.footer();
         // What is read of it ends at what is safe, until all of it is.
         let _ = open.segment.footer.set(footer);
         self.store.segments().insert(next.number, Arc::clone(&next));
@@ -322,6 +316,12 @@ impl Engine {
             let mut groups = Vec::new();
             while let Some(group) = open.take() {
                 groups.push(group);
+            }
+            // The next start need not read a segment that was sealed, and misses what is then missing of it.
+            let all_safe = groups.is_empty() && open.durable == open.next_sequence;
+            let sealed = all_safe.then(|| open.segment.seal(&self.store.key, open.footer()));
+            if let Some(Err(error)) = sealed {
+                tracing::warn!(segment = open.segment.number, %error, "cannot write the footer of a segment");
             }
             (groups, error)
         };

@@ -1,6 +1,10 @@
 //! Records that wait for the disk together.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use hookbus_core::{
     Address, RecordKey, VerifiedEvent,
@@ -10,8 +14,9 @@ use smallvec::SmallVec;
 
 use crate::{
     commit::{GroupState, JournalError},
+    cursor::seconds,
     dedup::Identity,
-    format::Location,
+    format::{Footer, Location},
     segment::{START, Segment},
 };
 
@@ -131,6 +136,17 @@ impl Open {
     /// Bytes the segment still takes.
     pub(crate) fn room(&self) -> u64 {
         self.segment.header.capacity.saturating_sub(self.group.end().offset)
+    }
+
+    /// What is written down of the segment when nothing more is appended to it.
+    pub(crate) fn footer(&self) -> Footer {
+        Footer {
+            end: self.group.end().offset,
+            last_sequence: self.next_sequence - 1,
+            events: self.events,
+            sealed: seconds(SystemTime::now()),
+            torn: (0, 0),
+        }
     }
 
     /// Takes the group that is written next; nothing where there is none.
