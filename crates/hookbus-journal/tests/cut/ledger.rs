@@ -54,9 +54,14 @@ impl Ledger {
         sinks: usize,
         largest: usize,
     ) -> (usize, Vec<Destination>) {
+        let to = (0..=dice.below(3)).map(|_| dice.below(sinks)).collect();
+        self.send_to(to, 150 + dice.magnitude(largest))
+    }
+
+    /// A new event of so many bytes for these sinks.
+    pub(crate) fn send_to(&mut self, to: Vec<usize>, bytes: usize) -> (usize, Vec<Destination>) {
         let number = self.sent.len();
-        let event = rig::event(&format!("e{number}"), 150 + dice.magnitude(largest));
-        let to: Vec<_> = (0..=dice.below(3)).map(|_| dice.below(sinks)).collect();
+        let event = rig::event(&format!("e{number}"), bytes);
         let destination =
             |(at, sink): (usize, &usize)| Destination { sink: *sink, address: address(number, at) };
         let destinations = to.iter().enumerate().map(destination).collect();
