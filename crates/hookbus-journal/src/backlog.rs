@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::{
     cursor::{Ahead, Cursor, From, ToRead},
     format::{self, Accepted, CARRIED, CARRIED_TAKEN, Carried, EVENT, Location},
-    segment::START,
+    segment::{Evidence, START},
     store::Store,
 };
 
@@ -273,7 +273,7 @@ fn records(
             enough = found.len() >= READ_EVENTS || bytes >= READ_BYTES;
             ControlFlow::Continue(())
         })?;
-        store.report(&segment, &scan, Some(sink));
+        store.report(&segment, &scan, Evidence::of(&segment), Some(sink));
         if enough && scan.next < end {
             return Ok((found, Location { segment: segment.number, offset: scan.next }));
         }

@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Appended, Commit, JournalError},
-    cursor::{Ahead, seconds},
+    cursor::Ahead,
     dedup::Identities,
     figures::Figures,
-    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Footer, Location, To},
+    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
     known::{Asked, KnownFiles},
@@ -193,16 +193,14 @@ impl Engine {
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
         for _ in 0..2 {
-            let (length, sequence) = (open.group.buffer.len(), open.next_sequence);
+            let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, kind, about, Some(event));
             let sealed = sealed.map_err(|_| NotNow::Refused(JournalError::TooLarge))?;
             if open.group.end().offset <= limit {
                 return Ok(sealed);
             }
-            open.group.buffer.truncate(length);
-            open.next_sequence = sequence;
-            open.group.until = sequence;
+            open.back_to(before);
             self.turn_over(open)?;
         }
         Err(NotNow::Refused(JournalError::TooLarge))
@@ -215,12 +213,7 @@ impl Engine {
             Next::Awaited => return Err(NotNow::Awaited),
             Next::Refused(error) => return Err(NotNow::Refused(error.clone())),
         };
-        let footer = Footer {
-            end: open.group.end().offset,
-            last_sequence: open.next_sequence - 1,
-            events: open.events,
-            sealed: seconds(SystemTime::now()),
-        };
+        let footer = open.footer();
         // What is read of it ends at what is safe, until all of it is.
         let _ = open.segment.footer.set(footer);
         let sealing = open.known.dedup.seal(open.segment.number, SystemTime::now());
@@ -252,9 +245,14 @@ impl Engine {
         let note = cursor.note(&feed.name, feed.pending(), full);
         format::write(&note, content);
         let needed = cursor.oldest();
-        match open.seal(&self.store.key, CURSOR, content, None) {
-            Ok(_) => open.group.cursors.push((at, needed)),
-            Err(_) => cursor.note_all(),
+        let before = open.mark();
+        let sealed = open.seal(&self.store.key, CURSOR, content, None);
+        // Behind the end of a segment nobody would look for it.
+        if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
+            open.group.cursors.push((at, needed));
+        } else {
+            open.back_to(before);
+            cursor.note_all();
         }
     }
 
@@ -269,11 +267,8 @@ impl Engine {
                 continue;
             }
             // A cursor is small, but for the one of a sink with much that is stuck.
-            let room = open.segment.header.capacity.saturating_sub(open.group.end().offset);
-            if room < 64 << 10 && self.turn_over(open).is_ok() {
-                return;
-            }
-            if room < 4 << 10 {
+            let reserve = self.settings.reserve(open.segment.header.capacity);
+            if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
                 return;
             }
             self.note(open, at, false, &mut content);
@@ -386,6 +381,12 @@ impl Engine {
             let mut groups = Vec::new();
             while let Some(group) = open.take() {
                 groups.push(group);
+            }
+            // The next start need not read a segment that was sealed, and misses what is then missing of it.
+            let all_safe = groups.is_empty() && open.durable == open.next_sequence;
+            let sealed = all_safe.then(|| open.segment.seal(&self.store.key, open.footer()));
+            if let Some(Err(error)) = sealed {
+                tracing::warn!(segment = open.segment.number, %error, "cannot write the footer of a segment");
             }
             (groups, error)
         };

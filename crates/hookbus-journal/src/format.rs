@@ -49,6 +49,8 @@ pub(crate) struct Footer {
     pub(crate) events: u64,
     /// Seconds since 1970 when it was sealed.
     pub(crate) sealed: u64,
+    /// The first number, and the one behind the last, of records that a power cut took before they were safe.
+    pub(crate) torn: (u64, u64),
 }
 
 /// What stands beside an [`EVENT`].

@@ -1,6 +1,10 @@
 //! Records that wait for the disk together.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use hookbus_core::{
     Address, RecordKey, VerifiedEvent,
@@ -10,7 +14,8 @@ use smallvec::SmallVec;
 
 use crate::{
     commit::{Commit, GroupState, JournalError},
-    format::Location,
+    cursor::seconds,
+    format::{Footer, Location},
     known::Known,
     segment::{START, Segment},
 };
@@ -115,6 +120,34 @@ impl Open {
         // Invariant: a record is at most 256 MiB and a little.
         let bytes = u32::try_from(self.group.end().offset - at.offset).unwrap_or(u32::MAX);
         Ok((sequence, at, bytes))
+    }
+
+    /// Where the next record goes, to come [back to](Self::back_to).
+    pub(crate) fn mark(&self) -> (usize, u64) {
+        (self.group.buffer.len(), self.next_sequence)
+    }
+
+    /// Takes back what was appended since.
+    pub(crate) fn back_to(&mut self, (length, sequence): (usize, u64)) {
+        self.group.buffer.truncate(length);
+        self.next_sequence = sequence;
+        self.group.until = sequence;
+    }
+
+    /// Bytes the segment still takes.
+    pub(crate) fn room(&self) -> u64 {
+        self.segment.header.capacity.saturating_sub(self.group.end().offset)
+    }
+
+    /// What is written down of the segment when nothing more is appended to it.
+    pub(crate) fn footer(&self) -> Footer {
+        Footer {
+            end: self.group.end().offset,
+            last_sequence: self.next_sequence - 1,
+            events: self.events,
+            sealed: seconds(SystemTime::now()),
+            torn: (0, 0),
+        }
     }
 
     /// Takes the group that is written next; nothing where there is none.

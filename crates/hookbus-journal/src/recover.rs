@@ -25,7 +25,7 @@ use crate::{
     journal::{Settings, SinkSettings},
     keeper::FIRST,
     known::Known,
-    segment::{self, NoSegment, START, Segment},
+    segment::{self, Evidence, NoSegment, START, Segment},
     store::Store,
 };
 
@@ -136,7 +136,9 @@ fn read_segments(store: &Store) -> Result<u64, OpenError> {
     let mut numbers: Vec<_> = store.folder.names()?.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
     let last = numbers.last().copied().unwrap_or(0);
-    for number in numbers {
+    // From the end, because a segment is begun only when all of the one before is safe.
+    let mut next: Option<Arc<Segment>> = None;
+    for number in numbers.into_iter().rev() {
         let segment = match Segment::open(&*store.folder, &store.key, number) {
             Ok(segment) => segment,
             Err(NoSegment::Io(error)) => return Err(error.into()),
@@ -146,27 +148,57 @@ fn read_segments(store: &Store) -> Result<u64, OpenError> {
             Err(NoSegment::OtherKey) => return Err(OpenError::OtherKey { segment: number }),
             Err(NoSegment::Damaged) => Segment::without_header(&*store.folder, number)?,
         };
-        if segment.footer.get().is_none() && !read_unsealed(store, &segment)? {
-            store.folder.remove(&segment::name(number))?;
-            continue;
+        if segment.footer.get().is_none() {
+            let end = next.as_ref().map(|next| last_before(store, next)).transpose()?.flatten();
+            if !read_unsealed(store, &segment, end)? {
+                store.folder.remove(&segment::name(number))?;
+                continue;
+            }
         }
-        store.segments().insert(number, Arc::new(segment));
+        let segment = Arc::new(segment);
+        store.segments().insert(number, Arc::clone(&segment));
+        next = Some(segment);
     }
     Ok(last)
 }
 
-/// Reads a segment that was being written when the bridge ended, and seals it. Whether it holds anything.
-fn read_unsealed(store: &Store, segment: &Segment) -> Result<bool, OpenError> {
+/// The number of the last record before a segment, where its first one can be read.
+fn last_before(store: &Store, segment: &Segment) -> io::Result<Option<u64>> {
+    let mut first = None;
+    let end = segment.end().unwrap_or(segment.header.capacity);
+    segment.scan(&store.key, START, end, |offset, record| {
+        first = (offset == START).then_some(record.head().place.sequence);
+        ControlFlow::Break(())
+    })?;
+    Ok(first.and_then(|first| first.checked_sub(1)))
+}
+
+/// Reads a segment that was being written when the bridge ended, and seals it; `end` is the number of its last record,
+/// where that is known. Whether it holds anything.
+fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<bool, OpenError> {
     // What is read may be in the system's memory only: it counts when it is on disk.
     segment.file.sync()?;
     let mut events = 0;
-    let scan = segment.scan(&store.key, START, segment.header.capacity, |_, record| {
+    // What was cut off is a hole too.
+    let capacity = segment.header.capacity.max(START + 1);
+    let scan = segment.scan(&store.key, START, capacity, |_, record| {
         events += u64::from(record.head().kind == EVENT);
         ControlFlow::Continue(())
     })?;
-    store.report(segment, &scan, None);
+    let mut footer =
+        Footer { end: scan.next, events, sealed: seconds(SystemTime::now()), ..Footer::default() };
+    match end {
+        Some(last_sequence) => {
+            let known = Evidence::Footer(Footer { last_sequence, ..footer });
+            store.report(segment, &scan, known, None);
+        }
+        None => {
+            store.report(segment, &scan, Evidence::Records, None);
+            footer.torn = scan.torn();
+        }
+    }
     let Some(last_sequence) = scan.last else { return Ok(false) };
-    let footer = Footer { end: scan.next, last_sequence, events, sealed: seconds(SystemTime::now()) };
+    footer.last_sequence = last_sequence;
     // Where that fails it is read again the next time.
     if let Err(error) = segment.seal(&store.key, footer) {
         tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
@@ -238,7 +270,7 @@ fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), OpenError
             apply(&mut progress, record, start);
             ControlFlow::Continue(())
         })?;
-        store.report(segment, &scan, None);
+        store.report(segment, &scan, Evidence::of(segment), None);
     }
     Ok((progress, last_sequence.unwrap_or(0)))
 }

@@ -24,6 +24,8 @@ use crate::{
 pub(crate) const START: u64 = 4096;
 /// The first bytes of every segment.
 const MARK: [u8; 8] = *b"HOOKBUSJ";
+/// Where the sum over the mark, the version and the key's name stands, which anybody can check.
+const CHECK_AT: usize = 24;
 /// Where the header and the footer stand in the first page.
 const HEADER_AT: usize = 64;
 const FOOTER_AT: usize = 2048;
@@ -101,12 +103,11 @@ impl Segment {
         let file = folder.open(&name(number))?;
         let mut page = vec![0; START as usize];
         let read = file.read_at(&mut page, 0)?;
-        page.truncate(read);
-        if page.len() < START as usize || page[..8] != MARK {
-            return Err(NoSegment::Damaged);
-        }
+        page[read..].fill(0);
         let four = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
-        if four(8) > VERSION {
+        // A program is only refused its journal where the page says so beyond doubt.
+        let intact = page[..8] == MARK && page[CHECK_AT..CHECK_AT + 8] == check(&page[..CHECK_AT]);
+        if intact && four(8) > VERSION {
             return Err(NoSegment::Newer(four(8)));
         }
         let note = |at: usize, kind| {
@@ -115,7 +116,7 @@ impl Segment {
         };
         let Some(header) = note(HEADER_AT, HEADER).and_then(|record| format::read::<Header>(record.about()))
         else {
-            let other = page[16..24] != key.fingerprint();
+            let other = intact && page[16..CHECK_AT] != key.fingerprint();
             return Err(if other { NoSegment::OtherKey } else { NoSegment::Damaged });
         };
         let footer = note(FOOTER_AT, FOOTER).and_then(|record| format::read::<Footer>(record.about()));
@@ -199,7 +200,6 @@ impl Segment {
             scan.last = Some(place.sequence);
             scan.durable = place.durable;
         }
-        scan.at_end = true;
         if let Some(from) = hole.or((at < wanted).then_some(at)) {
             scan.holes.push(Hole { from, to: wanted, before: scan.last, after: None });
         }
@@ -218,8 +218,6 @@ pub(crate) struct Scan {
     durable: u64,
     /// What was no record, in order.
     holes: Vec<Hole>,
-    /// Nobody broke off.
-    pub(crate) at_end: bool,
 }
 
 /// A part of a segment that holds no record.
@@ -232,18 +230,59 @@ pub(crate) struct Hole {
     after: Option<u64>,
 }
 
+/// What is known of the part of a segment that was scanned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Evidence {
+    /// What its records say of each other: the end may be torn.
+    Records,
+    /// All of it is safe.
+    Safe,
+    /// What was written down when it was sealed.
+    Footer(Footer),
+}
+
+impl Evidence {
+    /// What is known of records that may be read.
+    pub(crate) fn of(segment: &Segment) -> Self {
+        segment.footer.get().map_or(Self::Safe, |footer| Self::Footer(*footer))
+    }
+}
+
+impl Hole {
+    /// The first number that is missing, and the one behind the last, where they are known; nothing where none is missing.
+    fn missing(&self, end: Option<u64>) -> Option<(Option<u64>, Option<u64>)> {
+        let (first, behind) = (self.before.map(|before| before + 1), self.after.or(end.map(|end| end + 1)));
+        // Without a record before it nobody knows how many there were: at least one, or the hole would not be.
+        (first.is_none() || first != behind).then_some((first, behind))
+    }
+}
+
 impl Scan {
-    /// Holes in which records were that had been acknowledged: with how many at most. `end` is the number of the last
-    /// record the segment is known to have, where it is.
-    pub(crate) fn damage(&self, end: Option<u64>) -> impl Iterator<Item = (Hole, u64)> {
+    /// Holes in which records were that had been acknowledged: with how many at most.
+    pub(crate) fn damage(&self, evidence: Evidence) -> impl Iterator<Item = (Hole, u64)> {
         self.holes.iter().filter_map(move |hole| {
-            let first = hole.before.map_or_else(|| hole.after.unwrap_or(0), |before| before + 1);
-            let behind = hole.after.or(end.map(|end| end + 1))?;
-            // Without a record before it nobody knows how many there were: at least one, or the hole would not be.
-            let missing = behind.saturating_sub(first).max(u64::from(hole.before.is_none()));
-            let acknowledged = end.is_some() || self.durable > first;
-            (missing > 0 && acknowledged).then_some((*hole, missing))
+            let end = if let Evidence::Footer(footer) = evidence { Some(footer.last_sequence) } else { None };
+            let (first, behind) = hole.missing(end)?;
+            let acknowledged = match evidence {
+                Evidence::Safe => true,
+                Evidence::Records => behind.is_some_and(|behind| self.durable > first.unwrap_or(behind)),
+                Evidence::Footer(Footer { torn: (from, until), .. }) => {
+                    !(first.is_none_or(|first| from <= first)
+                        && behind.is_some_and(|behind| from < behind && behind <= until))
+                }
+            };
+            let count = behind.zip(first).map_or(1, |(behind, first)| behind.saturating_sub(first));
+            acknowledged.then_some((*hole, count))
         })
+    }
+
+    /// What a power cut took of the last group, where that is not known to have been safe: all of it was never accepted.
+    pub(crate) fn torn(&self) -> (u64, u64) {
+        let holes = self.holes.iter().filter_map(|hole| Some((hole.missing(None)?, hole.after?)));
+        let torn = holes.filter_map(|((first, _), behind)| {
+            (self.durable <= first.unwrap_or(behind)).then_some((first.unwrap_or(0), behind))
+        });
+        torn.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or_default()
     }
 }
 
@@ -275,11 +314,18 @@ impl Reading<'_> {
     }
 }
 
+fn check(bytes: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(bytes);
+    std::array::from_fn(|at| hash.as_bytes()[at])
+}
+
 fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Footer>) -> Vec<u8> {
     let mut page = MARK.to_vec();
     page.extend_from_slice(&VERSION.to_le_bytes());
     page.extend_from_slice(&[0; 4]);
     page.extend_from_slice(&key.fingerprint());
+    let check = check(&page);
+    page.extend_from_slice(&check);
     let place = Place { generation: number, sequence: 0, durable: 0 };
     let mut content = Vec::new();
     let note = |page: &mut Vec<u8>, at: usize, kind, content: &[u8]| {

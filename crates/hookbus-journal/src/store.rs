@@ -14,7 +14,7 @@ use crate::{
     backlog::EntryId,
     folder::Folder,
     format::Location,
-    segment::{Scan, Segment},
+    segment::{Evidence, Scan, Segment},
 };
 
 /// The segments of a folder.
@@ -54,11 +54,8 @@ impl Store {
     }
 
     /// Reports acknowledged records that a scan found damaged, each of them once.
-    pub(crate) fn report(&self, segment: &Segment, scan: &Scan, sink: Option<&str>) {
-        // An open segment has torn records at its end while they are written; nobody reads that far.
-        let end = segment.footer.get().map(|footer| footer.last_sequence);
-        let end = end.filter(|_| scan.at_end);
-        for (hole, missing) in scan.damage(end) {
+    pub(crate) fn report(&self, segment: &Segment, scan: &Scan, evidence: Evidence, sink: Option<&str>) {
+        for (hole, missing) in scan.damage(evidence) {
             let new = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
             let new = { new }.insert((segment.number, hole.from));
             if new {
