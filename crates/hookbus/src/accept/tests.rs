@@ -13,13 +13,13 @@ use tokio::time::advance;
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
-    config::{self, Order},
+    config::{self, Ack},
     dead_letter::DeadLetters,
-    lane::{Lane, LaneConfig, Running},
+    lane::{FromJournal, Groups, Lane, LaneConfig, Running},
 };
 
 const KEY: AddressKey = AddressKey::required("topic");
-const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), order: Order::Subject };
+const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), ack: Ack::Sinks };
 
 /// An acceptor whose one route goes to all these sinks, each at the topic rendered from this template.
 fn acceptor(
@@ -41,11 +41,12 @@ fn acceptor(
         places: Vec::new(),
     };
     let lane = |(at, sink): (usize, &&ScriptedSink)| {
-        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone())
+        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone(), None)
     };
     let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
     let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
-    (Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters)))), running)
+    let dead_letters = Arc::new(DeadLetters::new(&dead_letters));
+    (Arc::new(Acceptor::new(router, lanes, Arc::default(), dead_letters, None)), running)
 }
 
 fn event(id: &str) -> VerifiedEvent {
