@@ -1,9 +1,9 @@
 //! What one sink has to get.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hookbus_core::{Address, VerifiedEvent};
@@ -47,6 +47,7 @@ pub struct Backlog {
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     entries: Mutex<VecDeque<Entry>>,
+    taken: Mutex<HashMap<EntryId, Entry>>,
     more: Notify,
 }
 
@@ -77,7 +78,9 @@ impl Backlog {
     pub async fn take(&mut self, room: Room) -> io::Result<Vec<Entry>> {
         let mut entries = self.waiting.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let count = entries.len().min(room.events);
-        Ok(entries.drain(..count).collect())
+        let taken: Vec<_> = entries.drain(..count).collect();
+        self.taken().extend(taken.iter().map(|entry| (entry.id, entry.clone())));
+        Ok(taken)
     }
 
     /// Reads an entry that was taken, and is not resolved, once more from disk: so that the body of one that has to wait
@@ -86,12 +89,15 @@ impl Backlog {
     /// # Errors
     /// As the disk says.
     pub async fn again(&self, id: EntryId) -> io::Result<Entry> {
-        let _ = id;
-        Err(io::ErrorKind::NotFound.into())
+        self.taken().get(&id).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The entry is delivered, or a dead letter that is safe: it is never handed out again.
     pub fn resolve(&self, id: EntryId) {
-        let _ = id;
+        self.taken().remove(&id);
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<EntryId, Entry>> {
+        self.waiting.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
 //! `ack = "journal"`: an event is safe once the journal is fsynced, and its lanes deliver it from there.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use hookbus_core::{VerifiedEvent, route::Decision};
 use hookbus_journal::Destination;

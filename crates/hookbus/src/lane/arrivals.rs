@@ -52,10 +52,9 @@ impl Worker {
                 intake.readable();
                 intake.read_given_up(entry);
             }
-            // Of one entry that is known: no later try would find it.
-            Came::Parked(_, Err(error)) | Came::GivenUp(_, Err(error)) if is_lost(&error) => {
-                intake.lost(&came)
-            }
+            // No later try would find it.
+            Came::Parked(id, Err(error)) if is_lost(&error) => intake.lost_parked(id),
+            Came::GivenUp(id, Err(error)) if is_lost(&error) => intake.lost_given_up(id),
             Came::New(Err(error)) | Came::Parked(_, Err(error)) | Came::GivenUp(_, Err(error)) => {
                 intake.unreadable(&error);
             }

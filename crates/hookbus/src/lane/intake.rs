@@ -214,15 +214,22 @@ impl Intake {
         self.letters.read(Some(entry));
     }
 
-    /// An entry that was to be read again is damaged or gone: it is reported, and holds up nothing.
-    pub(super) fn lost(&mut self, came: &Came) {
-        let (Came::Parked(id, _) | Came::GivenUp(id, _)) = came else { return };
-        match came {
-            Came::Parked(..) => drop(self.parked.take()),
-            _ => self.letters.read(None),
-        }
+    /// The parked entry that is next is damaged or gone.
+    pub(super) fn lost_parked(&mut self, id: EntryId) {
+        self.parked.take();
+        self.lost(id);
+    }
+
+    /// The entry whose dead letter is next is damaged or gone.
+    pub(super) fn lost_given_up(&mut self, id: EntryId) {
+        self.letters.read(None);
+        self.lost(id);
+    }
+
+    /// It is reported, and holds up nothing.
+    fn lost(&self, id: EntryId) {
         tracing::error!(sink = %self.sink, sequence = id.sequence, "an event of the journal is damaged and is lost");
-        self.backlog.resolve(*id);
+        self.backlog.resolve(id);
     }
 
     /// The journal was read.

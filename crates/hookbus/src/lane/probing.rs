@@ -1,5 +1,7 @@
 //! Finding out whether a sink and its addresses take events.
 
+use std::sync::Arc;
+
 use hookbus_core::{Address, ErrorKind, HealthState, Probe, RetryClass, SinkError};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,10 +23,7 @@ impl Worker {
         if self.pace.begin_probe(now) {
             self.spawn_probe(Run::ProbeSink);
         }
-        let intake = self.intake.as_ref();
-        let is_parked = |place: &Address| intake.is_some_and(|intake| intake.is_parked(place));
-        let waits = |place: &Address| self.queue.waits_for(place) || is_parked(place);
-        while let Some(due) = self.aside.due(now, waits) {
+        while let Some(due) = self.next_due(now) {
             match due {
                 Due::Ask(place) => self.spawn_probe(Run::ProbeAddress(place)),
                 Due::Try(place) => self.let_one_pass(&place),
@@ -36,6 +35,14 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// An address whose time has come.
+    fn next_due(&mut self, now: Instant) -> Option<Due> {
+        let Self { aside, queue, intake, .. } = self;
+        aside.due(now, |place| {
+            queue.waits_for(place) || intake.as_ref().is_some_and(|intake| intake.is_parked(place))
+        })
     }
 
     pub(super) fn spawn_probe(&mut self, run: Run) {

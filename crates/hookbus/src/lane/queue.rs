@@ -229,12 +229,12 @@ impl Queue {
         for group in self.groups.values_mut().filter(|group| group.waiting.iter().any(goes)) {
             let (gone, kept) = std::mem::take(&mut group.waiting).into_iter().partition(goes);
             group.waiting = kept;
-            shed.extend::<Vec<_>>(gone);
+            shed.extend::<VecDeque<_>>(gone);
         }
         let single = |turn: &Turn| matches!(turn, Turn::Single(delivery) if goes(delivery));
         let (gone, kept) = std::mem::take(&mut self.ready).into_iter().partition(single);
         self.ready = kept;
-        turns.extend::<Vec<_>>(gone);
+        turns.extend::<VecDeque<_>>(gone);
         turns.extend(self.later.extract_if(.., |_, turn| single(turn)).map(|(_, turn)| turn));
         if let Some(held) = self.aside.get_mut(place) {
             turns.extend(held.turns.extract_if(.., |turn| single(turn)));
