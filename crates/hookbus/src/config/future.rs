@@ -17,7 +17,7 @@ pub(super) enum Place {
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[
-            ("journal", "leave the section out: events are confirmed by their sinks before the answer"),
+            ("journal", "leave the section out"),
             ("admin", "leave the section out"),
         ],
         Place::Server => &[
@@ -31,8 +31,8 @@ fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
             ("max-event-age", "leave it out; the scheme's own window applies"),
         ],
         Place::Sink => &[
-            ("max-pending", "leave it out; nothing is pending longer than `ack-timeout`"),
-            ("when-full", "leave it out; a full lane answers 503"),
+            ("max-pending", "leave it out; the limits of the journal are those of every sink"),
+            ("when-full", "leave it out; what cannot be taken is answered 503"),
             ("dead-letter", "leave it out; dead letters go to the folder of `[dead-letters]`"),
             ("required", "leave it out; every sink is required at start"),
         ],

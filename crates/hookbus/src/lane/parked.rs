@@ -86,11 +86,6 @@ impl Parked {
         }
     }
 
-    /// Whether any is to be read.
-    pub(super) fn is_due(&mut self) -> bool {
-        self.next().is_some()
-    }
-
     /// The next one to be read; the same one until [`Parked::take`].
     pub(super) fn next(&mut self) -> Option<EntryId> {
         while let Some(place) = self.due.front() {
@@ -156,7 +151,7 @@ mod tests {
             parked.park(one.clone(), id(sequence), stay);
         }
         parked.park(two.clone(), id(2), stay);
-        assert!(!parked.is_due());
+        assert_eq!(parked.next(), None);
         parked.want_one(&one);
         assert_eq!(sequences(&mut parked), [1]);
         parked.want_all(&one);
@@ -172,7 +167,7 @@ mod tests {
         parked.park(address("one"), id(1), stay);
         parked.want_all(&address("one"));
         parked.hold(&address("one"));
-        assert!(!parked.is_due());
+        assert_eq!(parked.next(), None);
     }
 
     #[test]

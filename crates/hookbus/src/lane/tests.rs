@@ -1,5 +1,7 @@
 //! Lanes against a scripted sink, on paused time.
 
+mod journal;
+
 use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{
