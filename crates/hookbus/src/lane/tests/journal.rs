@@ -74,7 +74,7 @@ impl Stand {
 
 fn append(journal: &Journal, id: &str, subject: &str, topic: &str) {
     let event = TestEvent::new("fastpix").id(id).subject(subject).build();
-    drop(journal.append(&event, &[Destination { sink: 0, address: address(topic) }]).unwrap());
+    let _commit = journal.append(&event, &[Destination { sink: 0, address: address(topic) }]).unwrap();
 }
 
 fn letters(folder: &Path) -> Vec<serde_json::Value> {
