@@ -82,8 +82,7 @@ async fn each_kind_of_forgery_is_refused_with_its_reason_and_without_the_right_s
 
 #[tokio::test]
 async fn a_timestamp_outside_its_window_is_refused() {
-    let more =
-        "[sources.standard]\nprovider = \"standard-webhooks\"\nsecrets = [{ file = \"fastpix.secret\" }]\n";
+    let more = "[sources.standard]\nprovider = \"standard-webhooks\"\nsecrets = [{ file = \"fastpix.secret\" }]\nack = \"sinks\"\n";
     let bridge = Bridge::start(Setup { more, ..Setup::default() }).await;
     let mut client = bridge.connect().await;
     let scheme = hookbus_core::Scheme::built_in("standard-webhooks").unwrap();

@@ -6,15 +6,16 @@ use hookbus_core::{
     Address, Health, Router, SinkContext, SinkError,
     route::{Target, Unaddressable},
 };
+use hookbus_journal::Journal;
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     accept::{Acceptor, Waiting},
-    config::{Config, SinkConfig},
+    config::{Ack, Config, SinkConfig},
     dead_letter::DeadLetters,
     ingress::{ByteBudget, Ingress, Listener, Source},
-    lane::{Lane, LaneConfig, Running},
+    lane::{FromJournal, Groups, Lane, LaneConfig, Running},
 };
 
 /// Events a lane holds at most.
@@ -83,6 +84,12 @@ impl Bridge {
             return Err(StartError::Secrets(wrong));
         }
         let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
+        let groups = sources.iter().map(|source| (Arc::clone(&source.name), source.order));
+        let groups = Arc::new(Groups::new(groups));
+        let dead_letters = Arc::new(DeadLetters::new(&dead_letters));
+        let names: Vec<_> = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
+        let wants_journal = sources.iter().any(|source| source.ack == Ack::Journal);
+        let journal = wants_journal.then(|| Journal::in_memory(&names));
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
         for (at, sink) in sinks.into_iter().enumerate() {
             let mut places: Vec<_> = routes
@@ -93,7 +100,12 @@ impl Bridge {
                 .collect();
             places.sort();
             places.dedup();
-            match open(sink, &base, places).await {
+            let from_journal = journal.as_ref().map(|journal| FromJournal {
+                backlog: journal.backlog(at),
+                groups: Arc::clone(&groups),
+                dead_letters: Arc::clone(&dead_letters),
+            });
+            match open(sink, &base, places, from_journal).await {
                 Ok((lane, run)) => {
                     lanes.push(lane);
                     running.push(run);
@@ -104,11 +116,11 @@ impl Bridge {
                 }
             }
         }
-        let acceptor = Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters))));
+        let acceptor = Arc::new(Acceptor::new(router, lanes, groups, dead_letters, journal));
         let budget = ByteBudget::new(server.limits.in_flight.as_len());
         let waiting = |source: &crate::config::SourceConfig| Waiting {
+            ack: source.ack,
             ack_timeout: source.ack_timeout.get(),
-            order: source.order,
         };
         let sources = verifiers.into_iter().zip(&sources);
         let sources =
@@ -156,6 +168,7 @@ async fn open(
     sink: SinkConfig,
     base: &std::path::Path,
     places: Vec<Address>,
+    journal: Option<FromJournal>,
 ) -> Result<(Lane, Running), SinkError> {
     let SinkConfig { name, publish_timeout, prepared, .. } = sink;
     let connecting = prepared.connect(SinkContext::new(&name, base));
@@ -165,7 +178,7 @@ async fn open(
     let opened = opened.map_err(|error| error.at_sink(&name))?;
     let publish_timeout = publish_timeout.get();
     let config = LaneConfig { max_events: LANE_EVENTS, max_bytes: LANE_BYTES, publish_timeout, places };
-    Ok(Lane::start(name, Arc::from(opened), config))
+    Ok(Lane::start(name, Arc::from(opened), config, journal))
 }
 
 /// Stops all lanes side by side, so that a slow one costs the others no time.

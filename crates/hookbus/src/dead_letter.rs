@@ -35,6 +35,14 @@ pub(crate) struct DeadLetter {
     pub(crate) attempts: u32,
 }
 
+impl DeadLetter {
+    /// Says that the event ends here.
+    pub(crate) fn log(&self) {
+        let Self { event, sink, reason, error, .. } = self;
+        tracing::warn!(%sink, source = event.source(), id = event.id().as_str(), reason, %error, "dead letter");
+    }
+}
+
 /// Why a dead letter could not be kept; its event is then not accepted either.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum NotKept {

@@ -59,7 +59,7 @@ async fn events_reach_the_collector_and_wait_for_it_to_come_back() {
     std::fs::write(&secret, SECRET).unwrap();
     let config = format!(
         "[server]\nlisten = '127.0.0.1:0'\n[sources.fastgen]\nprovider = 'fastgen'\nsecrets = [{{ file = '{}' }}]\n\
-         ack-timeout = '1s'\n[sinks.mine]\ntype = 'collector'\naddress = '{address}'\n\
+         ack = 'sinks'\nack-timeout = '1s'\n[sinks.mine]\ntype = 'collector'\naddress = '{address}'\n\
          [[routes]]\nname = 'all'\nto = [{{ sink = 'mine' }}]\n",
         secret.display()
     );

@@ -77,6 +77,7 @@ type = "{kind}"
                 r#"[sources.{source}]
 provider = "fastpix"
 secrets = [{{ file = "fastpix.secret" }}]
+ack = "sinks"
 [[routes]]
 name = "{source}"
 sources = ["{source}"]

@@ -46,7 +46,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// Sources for FastPix and Fastgen, and a file for each. Events of type `it.ignored` match no route.
+    /// Sources for FastPix and Fastgen, answered once a file for each has the event. Events of type `it.ignored` match no route.
     fn config(&self) -> String {
         let Self { limits, timeouts, fastpix_secrets, more } = self;
         // A busy machine may take its time for an fsync: what these tests are about is not how fast it is.
@@ -58,10 +58,12 @@ timeouts = {{ {timeouts} }}
 [sources.fastpix]
 provider = "fastpix"
 secrets = {fastpix_secrets}
+ack = "sinks"
 ack-timeout = "30s"
 [sources.fastgen]
 provider = "fastgen"
 secrets = [{{ file = "fastgen.secret" }}]
+ack = "sinks"
 ack-timeout = "30s"
 [sinks.lines]
 type = "file"

@@ -170,6 +170,7 @@ limits = {{ connections = 4096, connections-per-address = 4096 }}
 [sources.fastpix]
 provider = "fastpix"
 secrets = [{{ file = "fastpix.secret" }}]
+ack = "sinks"
 [sinks.kept]
 type = "memory"
 [[routes]]

@@ -190,12 +190,12 @@ impl Drop for Waiter {
 
 /// By this a lane tells what became of an event at one destination.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct RequestTicket {
     acceptance: Arc<Acceptance>,
     at: usize,
 }
 
-impl Ticket {
+impl RequestTicket {
     pub(super) fn new(acceptance: &Arc<Acceptance>, at: usize) -> Self {
         Self { acceptance: Arc::clone(acceptance), at }
     }
@@ -258,7 +258,7 @@ impl Ticket {
     }
 }
 
-/// The waiting side of a [`Ticket`] in tests of lanes.
+/// The waiting side of a [`RequestTicket`] in tests of lanes.
 #[cfg(test)]
 pub(crate) struct TestTicket(Arc<Acceptance>);
 

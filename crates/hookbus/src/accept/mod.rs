@@ -1,32 +1,30 @@
 //! From a verified event to an answer: route it, hand it to the lanes, and wait until it is safe.
 
 mod acceptance;
+mod journal;
 mod memory;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{
-    Envelope, Router, VerifiedEvent,
+    Address, Router, VerifiedEvent,
     route::{Decision, Destination, Unaddressable},
 };
+use hookbus_journal::Journal;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub(crate) use acceptance::RequestTicket;
 #[cfg(test)]
 pub(crate) use acceptance::TestTicket;
-pub(crate) use acceptance::Ticket;
 
 use crate::{
-    config::Order,
+    config::Ack,
     dead_letter::{DeadLetter, DeadLetters},
-    lane::{Delivery, Lane},
+    lane::{Delivery, Groups, Lane},
 };
 use acceptance::{Acceptance, Slot};
 use memory::{Memory, Remembered};
@@ -39,15 +37,17 @@ const DEAD_LETTER: Duration = Duration::from_secs(5);
 pub(crate) struct Acceptor {
     router: Router,
     lanes: Vec<Lane>,
+    groups: Arc<Groups>,
     dead_letters: Arc<DeadLetters>,
+    /// Where sources with `ack = "journal"` have theirs kept.
+    journal: Option<Journal>,
     memory: Memory,
-    hasher: RandomState,
 }
 
 /// What became of an event that was taken over; each is answered 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disposition {
-    /// Every matched sink has it, or it is a dead letter.
+    /// The journal has it, or every matched sink, or it is a dead letter.
     Accepted,
     /// A re-delivery of what every matched sink has already.
     Duplicate,
@@ -67,13 +67,19 @@ pub(crate) struct NotAccepted {
 /// What of a source matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
+    pub(crate) ack: Ack,
     pub(crate) ack_timeout: Duration,
-    pub(crate) order: Order,
 }
 
 impl Acceptor {
-    pub(crate) fn new(router: Router, lanes: Vec<Lane>, dead_letters: Arc<DeadLetters>) -> Self {
-        Self { router, lanes, dead_letters, memory: Memory::default(), hasher: RandomState::new() }
+    pub(crate) fn new(
+        router: Router,
+        lanes: Vec<Lane>,
+        groups: Arc<Groups>,
+        dead_letters: Arc<DeadLetters>,
+        journal: Option<Journal>,
+    ) -> Self {
+        Self { router, lanes, groups, dead_letters, journal, memory: Memory::default() }
     }
 
     /// The lanes, in the order of the configured sinks.
@@ -82,10 +88,6 @@ impl Acceptor {
     }
 
     /// Takes an event over and waits until it is safe, at most the source's `ack-timeout`.
-    ///
-    /// A re-delivery joins the first delivery where that is still under way, and goes only where the event is
-    /// missing. When the wait is over, what is not sent is withdrawn: after a 503 nothing is published but what was
-    /// in flight. The same holds where this future is dropped because the connection ended.
     pub(crate) async fn accept(
         &self,
         event: VerifiedEvent,
@@ -96,8 +98,25 @@ impl Acceptor {
             return Ok(Disposition::Ignored);
         }
         let deadline = Instant::now() + waiting.ack_timeout;
+        match waiting.ack {
+            Ack::Journal => self.by_journal(&event, decision, deadline).await,
+            Ack::Sinks => self.by_sinks(event, decision, deadline).await,
+        }
+    }
+
+    /// Takes an event over by its sinks: all of them have it by the deadline, or its dead letter is safe.
+    ///
+    /// A re-delivery joins the first delivery where that is still under way, and goes only where the event is
+    /// missing. When the wait is over, what is not sent is withdrawn: after a 503 nothing is published but what was
+    /// in flight. The same holds where this future is dropped because the connection ended.
+    async fn by_sinks(
+        &self,
+        event: VerifiedEvent,
+        decision: Decision,
+        deadline: Instant,
+    ) -> Result<Disposition, NotAccepted> {
         let Decision { destinations, unaddressable } = decision;
-        let (acceptance, again) = self.begin(&event, destinations, waiting, deadline).await?;
+        let (acceptance, again) = self.begin(&event, destinations, deadline).await?;
         let request = acceptance.request();
         acceptance.resolved(deadline).await;
         request.withdraw();
@@ -124,22 +143,13 @@ impl Acceptor {
         acceptance: &Acceptance,
         unaddressable: Vec<Unaddressable>,
     ) -> Result<(), NotAccepted> {
-        let letter = |sink: usize, address, reason, error: String, attempts| {
-            let sink = Arc::clone(self.lanes[sink].name());
-            DeadLetter { event: event.clone(), sink, address, reason, error, attempts }
-        };
         let mut letters = Vec::new();
         for (to, slot) in acceptance.slots() {
             let (error, after) = match slot {
                 Slot::Delivered => continue,
                 Slot::Rejected { error, tries } => {
-                    letters.push(letter(
-                        to.sink,
-                        Some(to.address),
-                        error.kind().as_str(),
-                        error.to_string(),
-                        tries,
-                    ));
+                    let (reason, why) = (error.kind().as_str(), error.to_string());
+                    letters.push(self.letter(event, to.sink, Some(to.address), reason, why, tries));
                     continue;
                 }
                 Slot::Queued(error) | Slot::InFlight(error) => (error, Duration::ZERO),
@@ -150,21 +160,8 @@ impl Acceptor {
             let why = error.map_or_else(unanswered, |error| error.to_string());
             return Err(NotAccepted { retry_after: after.max(Duration::from_secs(1)), why });
         }
-        for lost in unaddressable {
-            letters.push(letter(lost.sink, None, "unaddressable", lost.to_string(), 0));
-        }
-        for letter in &letters {
-            let (id, reason) = (letter.event.id().as_str(), letter.reason);
-            tracing::warn!(sink = %letter.sink, source = event.source(), id, reason, error = %letter.error, "dead letter");
-            let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
-            let why = match kept {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the dead letter was not on disk in time".to_owned(),
-            };
-            return Err(NotAccepted { retry_after: Duration::from_secs(30), why });
-        }
-        Ok(())
+        letters.extend(unaddressable.iter().map(|lost| self.unaddressable(event, lost)));
+        self.keep(letters).await
     }
 
     /// Hands the event to the lanes it is missing from. The second value tells whether it is missing nowhere.
@@ -172,7 +169,6 @@ impl Acceptor {
         &self,
         event: &VerifiedEvent,
         destinations: SmallVec<[Destination; 2]>,
-        waiting: Waiting,
         deadline: Instant,
     ) -> Result<(Arc<Acceptance>, bool), NotAccepted> {
         // Each round either begins an acceptance or waits for another one of the same event to end, which it does
@@ -191,28 +187,48 @@ impl Acceptor {
                 }
             };
             for at in &fresh {
-                self.submit(event, &acceptance, *at, waiting.order);
+                self.submit(event, &acceptance, *at);
             }
             return Ok((acceptance, fresh.is_empty()));
         }
     }
 
-    fn submit(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>, at: usize, order: Order) {
+    fn submit(&self, event: &VerifiedEvent, acceptance: &Arc<Acceptance>, at: usize) {
         let destination = acceptance.destination(at);
-        let subject = match (order, event.subject()) {
-            (Order::Source, _) => Some(None),
-            (Order::Subject, Some(subject)) => Some(Some(subject)),
-            (Order::Subject, None) => None,
-        };
-        let group =
-            subject.map(|subject| self.hasher.hash_one((&destination.address, event.source(), subject)));
-        let lane = &self.lanes[destination.sink];
-        let ticket = Ticket::new(acceptance, at);
-        let envelope = Envelope::new(event.clone(), destination.address.clone());
-        let envelope = match group {
-            Some(group) => envelope.in_group(group),
-            None => envelope,
-        };
-        lane.submit(Delivery::new(envelope, ticket));
+        let envelope = self.groups.envelope(event.clone(), destination.address.clone());
+        let ticket = RequestTicket::new(acceptance, at);
+        self.lanes[destination.sink].submit(Delivery::new(envelope, ticket));
+    }
+
+    fn unaddressable(&self, event: &VerifiedEvent, lost: &Unaddressable) -> DeadLetter {
+        self.letter(event, lost.sink, None, "unaddressable", lost.to_string(), 0)
+    }
+
+    fn letter(
+        &self,
+        event: &VerifiedEvent,
+        sink: usize,
+        address: Option<Address>,
+        reason: &'static str,
+        error: String,
+        attempts: u32,
+    ) -> DeadLetter {
+        let sink = Arc::clone(self.lanes[sink].name());
+        DeadLetter { event: event.clone(), sink, address, reason, error, attempts }
+    }
+
+    /// Keeps dead letters that an answer waits for.
+    async fn keep(&self, letters: Vec<DeadLetter>) -> Result<(), NotAccepted> {
+        for letter in &letters {
+            letter.log();
+            let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
+            let why = match kept {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the dead letter was not on disk in time".to_owned(),
+            };
+            return Err(NotAccepted { retry_after: Duration::from_secs(30), why });
+        }
+        Ok(())
     }
 }

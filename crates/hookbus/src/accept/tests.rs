@@ -8,18 +8,20 @@ use hookbus_core::{
     sink::AddressKey,
     units::ByteSize,
 };
+use hookbus_journal::Journal;
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::advance;
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
-    config::{self, Order},
+    config::{self, Ack},
     dead_letter::DeadLetters,
-    lane::{Lane, LaneConfig, Running},
+    lane::{FromJournal, Groups, Lane, LaneConfig, Running},
 };
 
 const KEY: AddressKey = AddressKey::required("topic");
-const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), order: Order::Subject };
+const JOURNAL: Waiting = Waiting { ack_timeout: Duration::from_secs(2), ack: Ack::Journal };
+const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), ack: Ack::Sinks };
 
 /// An acceptor whose one route goes to all these sinks, each at the topic rendered from this template.
 fn acceptor(
@@ -40,12 +42,18 @@ fn acceptor(
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
     };
+    let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
+    let dead_letters = Arc::new(DeadLetters::new(&dead_letters));
+    let names: Vec<Arc<str>> = (0..sinks.len()).map(|at| format!("s{at}").into()).collect();
+    let journal = Journal::in_memory(&names);
+    let groups = Arc::new(Groups::default());
     let lane = |(at, sink): (usize, &&ScriptedSink)| {
-        Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone())
+        let (groups, dead_letters) = (Arc::clone(&groups), Arc::clone(&dead_letters));
+        let from = FromJournal { backlog: journal.backlog(at), groups, dead_letters };
+        Lane::start(Arc::clone(&names[at]), Arc::new((*sink).clone()), config.clone(), Some(from))
     };
     let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
-    let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
-    (Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters)))), running)
+    (Arc::new(Acceptor::new(router, lanes, groups, dead_letters, Some(journal))), running)
 }
 
 fn event(id: &str) -> VerifiedEvent {
@@ -179,17 +187,18 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     let sink = ScriptedSink::new(Capabilities::new(), |_, _, report| {
         report.set_rest(&Outcome::rejected(SinkError::new(ErrorKind::TooLarge, "publish", "scripted")));
     });
-    let (kept, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let (kept, lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert_eq!(letters(folder.path()), 1);
-    drop(kept);
+    drop((kept, lanes));
     let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
-    // The thread that wrote the first letter may still hold the file.
+    // The thread that wrote the first letter may still hold the file, as may the lane.
     let refused = loop {
         let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
         if !refused.contains("in use by another") {
             break refused;
         }
+        tokio::task::yield_now().await;
     };
     assert!(refused.contains("max-size"), "{refused}");
     assert_eq!(letters(folder.path()), 1);
@@ -204,4 +213,34 @@ async fn an_event_without_a_valid_address_is_a_dead_letter() {
     assert!(sink.batches().is_empty());
     let text = std::fs::read_to_string(folder.path().join("dead-letters.ndjson")).unwrap();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_the_journal_an_event_is_accepted_whatever_its_sinks_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = ScriptedSink::delivering(Capabilities::new());
+    let bad = ScriptedSink::delivering(Capabilities::new());
+    bad.fail_probes(Some(SinkError::new(ErrorKind::Unavailable, "probe", "scripted")));
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&good, &bad], "t", 1 << 20);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(acceptor.accept(event("e1"), JOURNAL).await.unwrap(), Disposition::Accepted);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((good.batches().concat(), bad.batches().len()), (vec!["e1".to_owned()], 0));
+    bad.fail_probes(None);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bad.batches().concat(), ["e1"], "it comes when it can");
+    let other = TestEvent::new("fastpix").event_type("audio.ready").build();
+    assert_eq!(acceptor.accept(other, JOURNAL).await.unwrap(), Disposition::Ignored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_before_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    let (kept, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
+    assert_eq!(kept.accept(event("e1"), JOURNAL).await.unwrap(), Disposition::Accepted);
+    assert_eq!(letters(folder.path()), 1);
+    let full = tempfile::tempdir().unwrap();
+    let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
+    assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why.contains("max-size"));
 }

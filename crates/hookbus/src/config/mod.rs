@@ -29,7 +29,7 @@ pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use load::ConfigText;
 pub use schema::schema;
 pub use server::{Limits, Server, Timeouts};
-pub use source::{Order, SourceConfig};
+pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.
 #[derive(Debug)]

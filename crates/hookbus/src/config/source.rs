@@ -32,7 +32,9 @@ pub struct SourceConfig {
     pub secrets: Vec<SecretRef>,
     /// The URL the provider calls, for schemes that sign it.
     pub public_url: Option<String>,
-    /// How long a request waits for its sinks.
+    /// When a request is answered.
+    pub ack: Ack,
+    /// How long a request waits for that.
     pub ack_timeout: Duration,
     /// What keeps its order.
     pub order: Order,
@@ -50,10 +52,11 @@ pub enum Order {
 }
 
 /// When a request is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Ack {
+pub enum Ack {
     /// When the journal is fsynced.
+    #[default]
     Journal,
     /// When every matched sink has confirmed.
     Sinks,
@@ -75,10 +78,10 @@ pub(super) struct SourceTable {
     /// The URL the provider calls, for schemes that sign it.
     #[schemars(with = "Option<String>")]
     public_url: Option<Spanned<String>>,
-    /// When a request is answered. Default and only value for now: `sinks`.
-    #[schemars(with = "Option<Ack>")]
-    ack: Option<Spanned<Ack>>,
-    /// How long a request waits for its sinks before 503, up to 30s. Default: `2s`.
+    /// When a request is answered: once the journal has the event, or once all its sinks have it. Default: `journal`.
+    #[serde(default)]
+    ack: Ack,
+    /// How long a request waits for that before 503, up to 30s. Default: `2s`.
     #[schemars(with = "Option<Duration>")]
     ack_timeout: Option<Spanned<Duration>>,
     /// Which events stay in order. Default: `subject`.
@@ -100,10 +103,6 @@ impl SourceConfig {
             problems.push(
                 problem.help("secrets = [{ env = \"NAME\" }]; empty while the provider has not shown one"),
             );
-        }
-        if let Some(ack) = read.ack.filter(|ack| *ack.get_ref() == Ack::Journal) {
-            let problem = Problem::new(ack.span(), "`ack = \"journal\"` is not available in this version");
-            problems.push(problem.help("leave it out, or write `ack = \"sinks\"`"));
         }
         if let Some(wait) = read.ack_timeout.as_ref().filter(|wait| *wait.get_ref() > Duration::from_secs(30))
         {
@@ -134,6 +133,7 @@ impl SourceConfig {
                 scheme,
                 secrets: read.secrets,
                 public_url: read.public_url.map(Spanned::into_inner),
+                ack: read.ack,
                 ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
                 order: read.order,
             }),

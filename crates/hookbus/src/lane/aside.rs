@@ -28,6 +28,7 @@ pub(super) struct Asides {
 struct Aside {
     error: SinkError,
     failures: u32,
+    since: Instant,
     state: State,
 }
 
@@ -73,6 +74,15 @@ impl Asides {
         self.places.contains_key(place)
     }
 
+    /// How long this one has been missing: no time, where it is not aside. Where there are too many to know, any time.
+    pub(super) fn missing_for(&self, place: &Address, now: Instant) -> Duration {
+        match self.places.get(place) {
+            Some(aside) => now.saturating_duration_since(aside.since),
+            None if self.places.len() >= MOST => Duration::MAX,
+            None => Duration::ZERO,
+        }
+    }
+
     /// An event for this address was refused.
     pub(super) fn refused(&mut self, place: &Address, error: SinkError, now: Instant) -> SetAside {
         if let Some(aside) = self.places.get_mut(place) {
@@ -86,7 +96,7 @@ impl Asides {
             return SetAside::TooMany;
         }
         let state = State::Waiting(now + backoff::until_probe(1));
-        self.places.insert(place.clone(), Aside { error, failures: 1, state });
+        self.places.insert(place.clone(), Aside { error, failures: 1, since: now, state });
         SetAside::New
     }
 

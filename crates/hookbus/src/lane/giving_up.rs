@@ -5,7 +5,7 @@ use std::time::Duration;
 use hookbus_core::{ErrorKind, Outcome, RetryClass, SinkError};
 
 /// An address may be missing for so long before its events are given up.
-const UNROUTABLE_FOR: Duration = Duration::from_mins(15);
+pub(super) const UNROUTABLE_FOR: Duration = Duration::from_mins(15);
 /// An event may fail for no known reason so often.
 const UNEXPECTED_TRIES: u32 = 10;
 
@@ -27,8 +27,9 @@ pub(super) enum Verdict {
     },
 }
 
-/// Decides from the outcome, how often the event was tried (this try included), and how long ago it was accepted.
-pub(super) fn verdict(outcome: Outcome, tries: u32, age: Duration) -> Verdict {
+/// Decides from the outcome, how often the event was tried (this try included), and how long its address has been
+/// missing while it waited.
+pub(super) fn verdict(outcome: Outcome, tries: u32, missing_for: Duration) -> Verdict {
     let (error, maybe_delivered, rejected) = match outcome {
         Outcome::Delivered { .. } => return Verdict::Delivered,
         Outcome::Retry { error, maybe_delivered, .. } => (error, maybe_delivered, false),
@@ -46,7 +47,7 @@ pub(super) fn verdict(outcome: Outcome, tries: u32, age: Duration) -> Verdict {
         RetryClass::Sink => Verdict::PauseLane(error),
         RetryClass::Never => Verdict::DeadLetter(error),
         _ if rejected => Verdict::DeadLetter(error),
-        RetryClass::Address if age >= UNROUTABLE_FOR && error.kind() == ErrorKind::Unroutable => {
+        RetryClass::Address if missing_for >= UNROUTABLE_FOR && error.kind() == ErrorKind::Unroutable => {
             Verdict::DeadLetter(error)
         }
         RetryClass::Address => Verdict::SetAside(error),
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn the_table() {
         let error = |kind: ErrorKind| SinkError::new(kind, "publish", "x");
-        // kind, tries, minutes since acceptance: after "retry", after "rejected"
+        // kind, tries, minutes without the address: after "retry", after "rejected"
         let table = [
             (Unavailable, 1, 0, "pause", "pause"),
             (Unavailable, 1_000, 100_000, "pause", "pause"),

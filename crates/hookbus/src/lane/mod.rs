@@ -1,15 +1,31 @@
 //! A lane per sink: the only place that queues, batches, retries and gives up.
 //!
-//! A lane is a task that owns its queue. Events come in through a bounded channel and are charged to the lane's
-//! budget of events and bytes until they are resolved. Every delivery carries a [`Ticket`], by which the lane tells
-//! the waiting request what became of it, and by which a request that waits no longer withdraws what is not sent.
+//! A lane is a task that owns its queue. Every delivery in it carries a [`Ticket`], which says whom it belongs to.
+//!
+//! Those of *requests* come in through a bounded channel and are charged to the lane's budget of events and bytes until
+//! they are resolved. By its ticket the lane tells the waiting request what became of it, and by it a request that waits
+//! no longer withdraws what is not sent.
+//!
+//! Those of the *journal* are taken from the lane's backlog as long as its window has room. They are answered already, so
+//! they are never withdrawn or refused: they are delivered, or become dead letters that are safe, and only then are they
+//! resolved in the journal. What goes to an address that is set aside waits in the journal, by its id alone, so that it
+//! takes no room from the others.
 
+mod arrivals;
 mod aside;
 mod backoff;
 mod budget;
 mod giving_up;
+mod groups;
+mod health;
+mod intake;
+mod landing;
+mod letters;
 mod pace;
+mod parked;
+mod probing;
 mod queue;
+mod ticket;
 mod worker;
 
 #[cfg(test)]
@@ -18,6 +34,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{Address, Envelope, ErrorKind, Health, HealthState, Sink, SinkError};
+use hookbus_journal::Backlog;
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -26,12 +43,28 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::accept::Ticket;
+pub(crate) use groups::Groups;
+pub(crate) use ticket::Ticket;
+
+use crate::dead_letter::DeadLetters;
 use budget::{Budget, Charge};
+use health::WAIT;
+use intake::Intake;
 use worker::Worker;
 
 /// What a small event keeps alive of its connection's read buffer, about.
 const READ_BUFFER: usize = 8 << 10;
+/// Events of the journal a lane has in memory at most: its window, and so the most that arrive twice after a crash.
+const JOURNAL_EVENTS: usize = 4096;
+/// Bytes of such events at most, but for a single larger one.
+const JOURNAL_BYTES: usize = 16 << 20;
+/// Entries of which a lane only knows that they wait in the journal, at most: for addresses that are set aside, and
+/// for the dead-letter store. At this limit it takes no new ones before there is room again.
+const PARKED: usize = 262_144;
+/// How long events of the journal may wait for others to share their batch; the timer may take a millisecond more.
+const GATHER: Duration = Duration::from_millis(1);
+/// With so many events a batch is large enough to go at once.
+const GATHERED: usize = 128;
 
 /// How a lane works.
 #[derive(Clone, Debug)]
@@ -44,6 +77,17 @@ pub(crate) struct LaneConfig {
     pub(crate) publish_timeout: Duration,
     /// The places that routes always name, to be looked at when it starts.
     pub(crate) places: Vec<Address>,
+}
+
+/// What a lane needs to deliver from the journal.
+#[derive(Debug)]
+pub(crate) struct FromJournal {
+    /// What its sink has to get.
+    pub(crate) backlog: Backlog,
+    /// What stays in order.
+    pub(crate) groups: Arc<Groups>,
+    /// Where it keeps what it gives up.
+    pub(crate) dead_letters: Arc<DeadLetters>,
 }
 
 /// The way into a lane.
@@ -72,19 +116,34 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(envelope: Envelope, ticket: Ticket) -> Self {
-        Self { envelope, ticket, attempts: 0, accepted: tokio::time::Instant::now(), charge: None }
+    pub(crate) fn new(envelope: Envelope, ticket: impl Into<Ticket>) -> Self {
+        let accepted = tokio::time::Instant::now();
+        Self { envelope, ticket: ticket.into(), attempts: 0, accepted, charge: None }
+    }
+
+    /// The lane does not send it: its request shall ask again, after so long; the journal has it still.
+    fn missing(self, error: SinkError, after: Duration) {
+        if let Ticket::Request(request) = self.ticket {
+            request.missing(error, after);
+        }
     }
 }
 
 impl Lane {
-    /// Starts a lane for a sink.
-    pub(crate) fn start(name: Arc<str>, sink: Arc<dyn Sink>, config: LaneConfig) -> (Self, Running) {
+    /// Starts a lane for a sink, which delivers from the journal too where there is one.
+    pub(crate) fn start(
+        name: Arc<str>,
+        sink: Arc<dyn Sink>,
+        config: LaneConfig,
+        journal: Option<FromJournal>,
+    ) -> (Self, Running) {
         let (submit, submitted) = mpsc::channel(config.max_events);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (health, healthy) = watch::channel(Health::starting());
         let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
-        let worker = Worker::new(Arc::clone(&name), sink, config, health.clone());
+        let intake = journal.map(|journal| Intake::new(&name, journal));
+        let requests = Arc::clone(&budget);
+        let worker = Worker::new(Arc::clone(&name), sink, config, intake, requests, health.clone());
         let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));
         (Self { name, submit, budget, health: healthy }, Running { stop, task })
     }
@@ -103,7 +162,7 @@ impl Lane {
     pub(crate) fn submit(&self, mut delivery: Delivery) {
         let refuse = |delivery: Delivery, kind, why: &'static str| {
             let error = SinkError::new(kind, "queue", why).at_sink(&self.name);
-            delivery.ticket.missing(error, Duration::from_secs(1));
+            delivery.missing(error, Duration::from_secs(1));
         };
         // A body is a slice of the buffer its connection read it into, so a small event holds more than its own bytes.
         match self.budget.charge(delivery.envelope.event.size().max(READ_BUFFER)) {
@@ -126,13 +185,14 @@ async fn supervised(
 ) {
     if tokio::spawn(worker).await.is_err() {
         let error = SinkError::new(ErrorKind::Unexpected, "lane", "the lane ended by a panic").at_sink(&name);
-        tracing::error!(sink = %name, %error, "every event for this sink is answered 503 until a restart");
+        tracing::error!(sink = %name, %error, "events for this sink {WAIT} until a restart");
         health.send_replace(Health { state: HealthState::Down, error: Some(error), ..Health::starting() });
     }
 }
 
 impl Running {
-    /// Lets the lane finish what is in flight, withdraws the rest, and closes the sink, all by `deadline`.
+    /// Lets the lane finish what is in flight, withdraws the rest, and closes the sink, all by `deadline`. What is of the
+    /// journal and not resolved is in the journal.
     pub(crate) async fn stop(self, deadline: tokio::time::Instant) {
         let _ = self.stop.send(deadline);
         // The worker keeps to the deadline itself; the margin is for its last steps.

@@ -30,6 +30,15 @@ enum Turn {
     Group(u64),
 }
 
+impl Turn {
+    fn into_single(self) -> Option<Delivery> {
+        match self {
+            Self::Single(delivery) => Some(delivery),
+            Self::Group(_) => None,
+        }
+    }
+}
+
 /// What goes to an address that is set aside.
 #[derive(Default)]
 struct Held {
@@ -206,6 +215,35 @@ impl Queue {
         turns.into_iter().rev().for_each(|turn| self.ready.push_front(turn));
     }
 
+    /// Whether an event may go to this place that is set aside, when there is one.
+    pub(super) fn passes(&self, place: &Address) -> bool {
+        self.aside.get(place).is_some_and(|held| held.pass)
+    }
+
+    /// Takes out what goes to this place and is of the journal.
+    pub(super) fn shed(&mut self, place: &Address) -> Vec<Delivery> {
+        let goes = |delivery: &Delivery| {
+            delivery.ticket.entry().is_some() && delivery.envelope.address.place() == *place
+        };
+        let (mut shed, mut turns) = (Vec::new(), Vec::new());
+        for group in self.groups.values_mut().filter(|group| group.waiting.iter().any(goes)) {
+            let (gone, kept) = std::mem::take(&mut group.waiting).into_iter().partition(goes);
+            group.waiting = kept;
+            shed.extend::<VecDeque<_>>(gone);
+        }
+        let single = |turn: &Turn| matches!(turn, Turn::Single(delivery) if goes(delivery));
+        let (gone, kept) = std::mem::take(&mut self.ready).into_iter().partition(single);
+        self.ready = kept;
+        turns.extend::<VecDeque<_>>(gone);
+        turns.extend(self.later.extract_if(.., |_, turn| single(turn)).map(|(_, turn)| turn));
+        if let Some(held) = self.aside.get_mut(place) {
+            turns.extend(held.turns.extract_if(.., |turn| single(turn)));
+        }
+        shed.extend(turns.into_iter().filter_map(Turn::into_single));
+        self.purge();
+        shed
+    }
+
     /// Lets what goes to this place go again.
     pub(super) fn restore(&mut self, place: &Address) {
         let turns = self.aside.remove(place).unwrap_or_default().turns;
@@ -259,10 +297,7 @@ impl Queue {
         let Self { ready, groups, later, aside, .. } = std::mem::take(self);
         let held = aside.into_values().flat_map(|held| held.turns);
         let turns = ready.into_iter().chain(later.into_values()).chain(held);
-        let singles = turns.filter_map(|turn| match turn {
-            Turn::Single(delivery) => Some(delivery),
-            Turn::Group(_) => None,
-        });
+        let singles = turns.filter_map(Turn::into_single);
         singles.chain(groups.into_values().flat_map(|group| group.waiting)).collect()
     }
 
@@ -309,15 +344,16 @@ mod tests {
     use hookbus_testkit::{TestEvent, event};
 
     use super::*;
-    use crate::accept::{TestTicket, Ticket};
+    use crate::accept::{RequestTicket, TestTicket};
 
     fn delivery(body: Vec<u8>, group: u64) -> (Delivery, TestTicket) {
         let to = vec![Target { sink: 0, address: Vec::new() }];
         let route = Route { name: "all".into(), sources: Vec::new(), types: Vec::new(), to };
         let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
         let address = router.route(&TestEvent::new("fastpix").build()).destinations[0].address.clone();
-        let (ticket, view) = Ticket::for_test(address.clone());
-        (Delivery::new(Envelope::new(event("fastpix", body), address).in_group(group), ticket), view)
+        let (ticket, view) = RequestTicket::for_test(address.clone());
+        let envelope = Envelope::new(event("fastpix", body), address).in_group(group);
+        (Delivery::new(envelope, ticket), view)
     }
 
     #[test]

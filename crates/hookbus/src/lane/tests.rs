@@ -1,5 +1,7 @@
 //! Lanes against a scripted sink, on paused time.
 
+mod journal;
+
 use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{
@@ -11,12 +13,12 @@ use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::{Instant, advance};
 
 use super::{Delivery, Lane, LaneConfig, Running};
-use crate::accept::{TestTicket, Ticket};
+use crate::accept::{RequestTicket, TestTicket};
 
 const KEY: AddressKey = AddressKey::required("topic");
 
 /// Addresses come out of routers only.
-fn address(topic: &str) -> Address {
+pub(super) fn address(topic: &str) -> Address {
     let to = vec![Target { sink: 0, address: vec![(KEY, topic.parse().unwrap())] }];
     let route = Route { name: "all".into(), sources: Vec::new(), types: Vec::new(), to };
     let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
@@ -40,7 +42,7 @@ fn start_with(sink: ScriptedSink, max_events: usize) -> Fixture {
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
     };
-    let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config);
+    let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, None);
     Fixture { lane, running, sink }
 }
 
@@ -50,7 +52,7 @@ impl Fixture {
     }
 
     fn submit_to(&self, id: &str, group: Option<u64>, topic: &str) -> TestTicket {
-        let (ticket, view) = Ticket::for_test(address(topic));
+        let (ticket, view) = RequestTicket::for_test(address(topic));
         let event = TestEvent::new("fastpix").id(id).build();
         let envelope = Envelope::new(event, address(topic));
         let envelope = group.map_or(envelope.clone(), |group| envelope.in_group(group));
@@ -321,7 +323,7 @@ async fn the_sink_and_its_fixed_addresses_are_looked_at_first() {
         publish_timeout: Duration::from_secs(5),
         places: vec![address("media"), address("other")],
     };
-    let (lane, _running) = Lane::start("bus".into(), Arc::new(sink.clone()), config);
+    let (lane, _running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, None);
     settle().await;
     assert_eq!((sink.probes(), sink.address_probes()), (1, vec![address("media"), address("other")]));
     assert_eq!(lane.health().borrow().state, HealthState::Degraded, "it is known before the first event");
