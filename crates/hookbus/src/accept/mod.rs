@@ -158,7 +158,11 @@ impl Acceptor {
             tracing::warn!(sink = %letter.sink, source = event.source(), id, reason, error = %letter.error, "dead letter");
             let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
             let why = match kept {
-                Ok(Ok(())) => continue,
+                Ok(Ok(())) => {
+                    let lane = self.lanes.iter().find(|lane| *lane.name() == letter.sink);
+                    lane.inspect(|lane| lane.metrics().dead_letter(letter.reason));
+                    continue;
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the dead letter was not on disk in time".to_owned(),
             };

@@ -16,6 +16,7 @@ use crate::{
     config::{self, Order},
     dead_letter::DeadLetters,
     lane::{Lane, LaneConfig, Running},
+    metrics::SinkMetrics,
 };
 
 const KEY: AddressKey = AddressKey::required("topic");
@@ -39,6 +40,7 @@ fn acceptor(
         max_bytes: 4 << 20,
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
+        metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
     let lane = |(at, sink): (usize, &&ScriptedSink)| {
         Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone())

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::metrics::Pending;
+
 /// A lane's budget.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -35,6 +37,12 @@ impl Budget {
         let fits =
             events < self.max_events && (before == 0 || before.saturating_add(bytes) <= self.max_bytes);
         fits.then_some(charge)
+    }
+
+    /// What is charged now. Since when the oldest is, nobody knows here.
+    pub(super) fn pending(&self) -> Pending {
+        let read = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as u64;
+        Pending { events: read(&self.events), bytes: read(&self.bytes), oldest: None }
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::accept::Ticket;
+use crate::{accept::Ticket, metrics::SinkMetrics};
 use budget::{Budget, Charge};
 use worker::Worker;
 
@@ -44,6 +44,8 @@ pub(crate) struct LaneConfig {
     pub(crate) publish_timeout: Duration,
     /// The places that routes always name, to be looked at when it starts.
     pub(crate) places: Vec<Address>,
+    /// What it counts with.
+    pub(crate) metrics: Arc<SinkMetrics>,
 }
 
 /// The way into a lane.
@@ -52,6 +54,7 @@ pub(crate) struct Lane {
     name: Arc<str>,
     submit: mpsc::Sender<Delivery>,
     budget: Arc<Budget>,
+    metrics: Arc<SinkMetrics>,
     health: watch::Receiver<Health>,
 }
 
@@ -84,14 +87,22 @@ impl Lane {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (health, healthy) = watch::channel(Health::starting());
         let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
+        let metrics = Arc::clone(&config.metrics);
+        let held = Arc::clone(&budget);
+        metrics.pending.from(move || held.pending());
         let worker = Worker::new(Arc::clone(&name), sink, config, health.clone());
         let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));
-        (Self { name, submit, budget, health: healthy }, Running { stop, task })
+        (Self { name, submit, budget, metrics, health: healthy }, Running { stop, task })
     }
 
     /// The sink's configured name.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What the lane counts with.
+    pub(crate) fn metrics(&self) -> &SinkMetrics {
+        &self.metrics
     }
 
     /// How the sink is doing, now and from now on.
