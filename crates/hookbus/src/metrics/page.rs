@@ -127,10 +127,10 @@ fn get(counter: &AtomicU64) -> u64 {
 }
 
 /// Samples of one thing with a second label.
-fn labelled<'m>(
-    name: &'m Arc<str>,
+fn labelled(
+    name: &Arc<str>,
     samples: impl Iterator<Item = (&'static str, u64)>,
-) -> impl Iterator<Item = ([&'m str; 2], u64)> {
+) -> impl Iterator<Item = ([&str; 2], u64)> {
     samples.map(|(second, value)| ([&**name, second], value))
 }
 
