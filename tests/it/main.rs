@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failed step is a failed test")]
 
+mod admin;
 mod buses;
 mod clients;
 mod corpus;

@@ -27,6 +27,19 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds, for documentation and metrics.
+    pub const ALL: [Self; 9] = [
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Auth,
+        Self::Unroutable,
+        Self::TooLarge,
+        Self::InvalidEvent,
+        Self::Closed,
+        Self::Unexpected,
+    ];
+
     /// The class a retry decision starts from.
     pub fn retry_class(self) -> RetryClass {
         match self {

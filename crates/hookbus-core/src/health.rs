@@ -36,6 +36,9 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// All states, for documentation and metrics.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Degraded, Self::Down];
+
     /// The state in one lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -12,10 +12,12 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     accept::{Acceptor, Waiting},
-    config::{Ack, Config, SinkConfig},
+    admin::{Admin, SinkStatus, SourceStatus, Status},
+    config::{Ack, Config, SinkConfig, SourceConfig},
     dead_letter::DeadLetters,
     ingress::{ByteBudget, Ingress, Listener, Source},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
+    metrics::{Metrics, SinkMetrics},
 };
 
 /// Events a lane holds at most.
@@ -33,6 +35,8 @@ pub struct Bridge {
     acceptor: Arc<Acceptor>,
     lanes: Vec<Running>,
     address: SocketAddr,
+    status: Arc<Status>,
+    admin: Option<Admin>,
 }
 
 /// Why a bridge did not start.
@@ -67,12 +71,12 @@ pub struct Summary {
 }
 
 impl Bridge {
-    /// Opens the sinks and binds the listener. Requests are served by [`Bridge::serve`].
+    /// Binds the admin listener, opens the sinks and binds the main listener. Requests are served by [`Bridge::serve`].
     ///
     /// # Errors
     /// [`StartError`]; whatever was opened by then is closed again.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { base, server, dead_letters, sources, sinks, routes } = config;
+        let Config { base, server, admin, dead_letters, sources, sinks, routes } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
             match source.resolve(&base) {
@@ -90,6 +94,16 @@ impl Bridge {
         let names: Vec<_> = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
         let wants_journal = sources.iter().any(|source| source.ack == Ack::Journal);
         let journal = wants_journal.then(|| Journal::in_memory(&names));
+        let status = Arc::new(status(&sources, &sinks));
+        let metrics = Metrics::new(Arc::clone(&status));
+        // First, so that it tells the truth while the rest starts.
+        let admin = match admin.map(|admin| admin.listen) {
+            Some(address) => {
+                let bound = Admin::start(address, Arc::clone(&status), &metrics).await;
+                Some(bound.map_err(|source| StartError::Listen { address, source })?)
+            }
+            None => None,
+        };
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
         for (at, sink) in sinks.into_iter().enumerate() {
             let mut places: Vec<_> = routes
@@ -105,8 +119,9 @@ impl Bridge {
                 groups: Arc::clone(&groups),
                 dead_letters: Arc::clone(&dead_letters),
             });
-            match open(sink, &base, places, from_journal).await {
+            match open(sink, &base, places, Arc::clone(&metrics.sinks[at]), from_journal).await {
                 Ok((lane, run)) => {
+                    status.sinks[at].follow(lane.health());
                     lanes.push(lane);
                     running.push(run);
                 }
@@ -118,18 +133,21 @@ impl Bridge {
         }
         let acceptor = Arc::new(Acceptor::new(router, lanes, groups, dead_letters, journal));
         let budget = ByteBudget::new(server.limits.in_flight.as_len());
-        let waiting = |source: &crate::config::SourceConfig| Waiting {
-            ack: source.ack,
-            ack_timeout: source.ack_timeout.get(),
+        let waiting =
+            |source: &SourceConfig| Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
+        let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
+        let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
+            Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
         };
-        let sources = verifiers.into_iter().zip(&sources);
-        let sources =
-            sources.map(|(verifier, source)| Source::new(verifier, waiting(source), &budget)).collect();
-        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts);
+        let sources = sources.map(source).collect();
+        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {
-            Ok((listener, address)) => Ok(Self { listener, acceptor, lanes: running, address }),
+            Ok((listener, address)) => {
+                status.listening();
+                Ok(Self { listener, acceptor, lanes: running, address, status, admin })
+            }
             Err(source) => {
                 stop(running).await;
                 Err(StartError::Listen { address: server.listen, source })
@@ -142,17 +160,29 @@ impl Bridge {
         self.address
     }
 
+    /// The address of the admin listener, where there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// How each sink is doing, by its name, now and from now on.
     pub fn health(&self) -> Vec<(Arc<str>, watch::Receiver<Health>)> {
         self.acceptor.lanes().iter().map(|lane| (Arc::clone(lane.name()), lane.health())).collect()
     }
 
     /// Serves requests until `shutdown` is there, then ends in order: requests in progress are answered, within
-    /// `timeouts.grace`; then the lanes finish what is in flight and close their sinks.
+    /// `timeouts.grace`; then the lanes finish what is in flight and close their sinks. The admin listener goes last.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Summary {
-        let Self { listener, lanes, acceptor, .. } = self;
-        let stopped = listener.serve(shutdown).await;
+        let Self { listener, lanes, acceptor, status, admin, .. } = self;
+        let asked = async {
+            shutdown.await;
+            status.stopping();
+        };
+        let stopped = listener.serve(asked).await;
         stop(lanes).await;
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
         drop(acceptor);
         Summary { connections_cut: stopped.cut }
     }
@@ -164,10 +194,21 @@ impl fmt::Debug for Bridge {
     }
 }
 
+/// What is known of the bridge before it has started.
+fn status(sources: &[SourceConfig], sinks: &[SinkConfig]) -> Status {
+    let source = |source: &SourceConfig| SourceStatus {
+        name: Arc::clone(&source.name),
+        awaits_secret: source.secrets.is_empty(),
+    };
+    let sink = |sink: &SinkConfig| SinkStatus::new(Arc::clone(&sink.name), true);
+    Status::new(sources.iter().map(source).collect(), sinks.iter().map(sink).collect())
+}
+
 async fn open(
     sink: SinkConfig,
     base: &std::path::Path,
     places: Vec<Address>,
+    metrics: Arc<SinkMetrics>,
     journal: Option<FromJournal>,
 ) -> Result<(Lane, Running), SinkError> {
     let SinkConfig { name, publish_timeout, prepared, .. } = sink;
@@ -177,7 +218,8 @@ async fn open(
     let opened = tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(late()));
     let opened = opened.map_err(|error| error.at_sink(&name))?;
     let publish_timeout = publish_timeout.get();
-    let config = LaneConfig { max_events: LANE_EVENTS, max_bytes: LANE_BYTES, publish_timeout, places };
+    let config =
+        LaneConfig { max_events: LANE_EVENTS, max_bytes: LANE_BYTES, publish_timeout, places, metrics };
     Ok(Lane::start(name, Arc::from(opened), config, journal))
 }
 

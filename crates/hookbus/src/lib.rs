@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod accept;
+mod admin;
 mod append;
 mod bridge;
 mod builder;
@@ -9,6 +10,7 @@ pub mod config;
 mod dead_letter;
 mod ingress;
 mod lane;
+mod metrics;
 pub mod sinks;
 
 pub use bridge::{Bridge, StartError, Summary};

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Client, DeadLetter, PATIENCE, Provider, Written};
+use super::{Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
 
 /// What differs from test to test in the configuration; each text is TOML.
 pub(crate) struct Setup {
@@ -124,6 +124,19 @@ impl Bridge {
     /// A new connection to it.
     pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.address).await.unwrap()
+    }
+
+    /// Where its admin listener is.
+    pub(crate) async fn admin_address(&mut self) -> SocketAddr {
+        self.logged("admin listens").await["fields"]["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Reads a page of its admin listener.
+    pub(crate) async fn admin(&mut self, path: &str) -> Response {
+        let mut client = Client::connect(self.admin_address().await).await.unwrap();
+        let response = client.ask(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await;
+        client.ended().await;
+        response
     }
 
     /// Its process.

@@ -5,6 +5,7 @@ mod bridge;
 pub(crate) mod bus;
 mod http;
 mod memory;
+mod openmetrics;
 mod provider;
 mod written;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     bridge::{Bridge, Setup},
     http::{Client, chunk, head, post},
     memory::Memory,
+    openmetrics::Figures,
     provider::Provider,
     written::{DeadLetter, Written},
 };

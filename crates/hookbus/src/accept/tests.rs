@@ -17,6 +17,7 @@ use crate::{
     config::{self, Ack},
     dead_letter::DeadLetters,
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
+    metrics::SinkMetrics,
 };
 
 const KEY: AddressKey = AddressKey::required("topic");
@@ -41,6 +42,7 @@ fn acceptor(
         max_bytes: 4 << 20,
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
+        metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
     let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
     let dead_letters = Arc::new(DeadLetters::new(&dead_letters));

@@ -16,7 +16,7 @@ pub(super) enum Place {
 /// The keys per table, and what to do without them.
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
-        Place::Top => &[("journal", "leave the section out"), ("admin", "leave the section out")],
+        Place::Top => &[("journal", "leave the section out")],
         Place::Server => &[
             ("tls", "leave it out, and end TLS in a proxy before hookbus"),
             ("trusted-proxies", "leave it out: forwarding headers are never believed"),

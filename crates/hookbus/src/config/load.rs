@@ -20,7 +20,7 @@ use toml::{
 };
 
 use super::{
-    Config, ConfigError, DeadLetters, Document, Server, SinkConfig, SourceConfig,
+    Admin, Config, ConfigError, DeadLetters, Document, Server, SinkConfig, SourceConfig,
     diagnostic::{Mistakes, Severity},
     future::{self, Place},
     mask::masked,
@@ -103,12 +103,13 @@ impl<'r> Reading<'r> {
     fn config(&mut self, mut root: Table<'_>, base: &Path) -> Option<Config> {
         future::refuse(Place::Top, &mut root, &mut self.problems);
         let server = self.server(&mut root);
+        let admin = self.admin(&mut root, server.as_ref());
         let dead_letters =
             self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
         let sources = self.sources(&mut root);
         let sinks = self.sinks(&mut root);
         let routes = self.routes(&mut root, &sources, &sinks);
-        const SECTIONS: [&str; 5] = ["server", "dead-letters", "sources", "sinks", "routes"];
+        const SECTIONS: [&str; 6] = ["server", "admin", "dead-letters", "sources", "sinks", "routes"];
         let unknown =
             root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS.iter().copied()));
         self.problems.extend(unknown);
@@ -116,6 +117,7 @@ impl<'r> Reading<'r> {
         Some(Config {
             base: base.to_owned(),
             server: server?,
+            admin: admin?,
             dead_letters: DeadLetters { dir: base.join(dead_letters.dir), ..dead_letters },
             sources: sources.into_iter().map(|(_, _, source)| source).collect::<Option<_>>()?,
             sinks: sinks.into_iter().map(|sink| sink.config).collect::<Option<_>>()?,
@@ -143,6 +145,24 @@ impl<'r> Reading<'r> {
             wrong("`limits.connections-per-address` is more than `limits.connections`".into());
         }
         Some(server)
+    }
+
+    /// Nothing where it is wrong; nothing in it where there is no such section.
+    fn admin(&mut self, root: &mut Table<'_>, server: Option<&Server>) -> Option<Option<Admin>> {
+        if !root.has("admin") {
+            return Some(None);
+        }
+        let table = self.section(root, "admin")?;
+        let admin: Admin = self.read(&table)?;
+        if let Some(server) = server.filter(|server| admin.collides_with(server.listen)) {
+            let message = format!(
+                "`[admin] listen` ({}) is taken by `[server] listen` ({})",
+                admin.listen, server.listen
+            );
+            self.problems.push(table.problem_at("listen", message).help("give it a port of its own"));
+            return None;
+        }
+        Some(Some(admin))
     }
 
     fn sources(&mut self, root: &mut Table<'_>) -> Vec<(Range<usize>, Arc<str>, Option<SourceConfig>)> {

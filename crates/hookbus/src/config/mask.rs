@@ -12,6 +12,7 @@ const SHOWN: &[&str] = &[
     "server.listen",
     "server.limits.*",
     "server.timeouts.*",
+    "admin.listen",
     "dead-letters.dir",
     "dead-letters.max-size",
     "sources.*.provider",

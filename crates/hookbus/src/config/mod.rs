@@ -4,6 +4,7 @@
 //! Nothing here opens a socket or a file but [`ConfigText::read`]; secrets are resolved apart, by
 //! [`SourceConfig::resolve`] and [`SinkConfig::missing_credentials`].
 
+mod admin;
 mod diagnostic;
 mod future;
 mod load;
@@ -25,6 +26,7 @@ use hookbus_core::{
     units::{ByteSize, Duration},
 };
 
+pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use load::ConfigText;
 pub use schema::schema;
@@ -38,6 +40,8 @@ pub struct Config {
     pub base: PathBuf,
     /// The listener and its limits.
     pub server: Server,
+    /// The admin listener, where one is wanted.
+    pub admin: Option<Admin>,
     /// Where events go that no try can deliver.
     pub dead_letters: DeadLetters,
     /// Who may send.

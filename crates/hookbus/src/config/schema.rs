@@ -4,11 +4,12 @@ use hookbus_core::SinkRegistry;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{DeadLetters, Server, route::RouteTable, source::SourceTable};
+use super::{Admin, DeadLetters, Server, route::RouteTable, source::SourceTable};
 
 /// JSON Schema (draft 2020-12) of a configuration file with these types of sink.
 pub fn schema(registry: &SinkRegistry) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let admin = generator.subschema_for::<Admin>();
     let server = generator.subschema_for::<Server>();
     let dead_letters = generator.subschema_for::<DeadLetters>();
     let source = generator.subschema_for::<SourceTable>();
@@ -47,6 +48,7 @@ pub fn schema(registry: &SinkRegistry) -> Value {
         "additionalProperties": false,
         "properties": {
             "server": server,
+            "admin": admin,
             "dead-letters": dead_letters,
             "sources": { "type": "object", "additionalProperties": source },
             "sinks": { "type": "object", "additionalProperties": { "oneOf": sinks } },

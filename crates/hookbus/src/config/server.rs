@@ -31,7 +31,7 @@ impl Default for Server {
     }
 }
 
-fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
+pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
     let text = Cow::<str>::deserialize(input)?;
     let example = "\"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::1]:8080\"";
     let no_address =

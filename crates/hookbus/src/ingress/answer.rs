@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::accept::Disposition;
+use crate::{accept::Disposition, metrics::Answered};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -18,6 +18,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     status: StatusCode,
+    answered: Answered,
     reason: &'static str,
     detail: &'static str,
     retry_after: Option<Duration>,
@@ -25,8 +26,8 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    const fn new(status: StatusCode, reason: &'static str, detail: &'static str) -> Self {
-        Self { status, reason, detail, retry_after: None, allow: None }
+    const fn new(status: StatusCode, answered: Answered, detail: &'static str) -> Self {
+        Self { status, answered, reason: answered.as_str(), detail, retry_after: None, allow: None }
     }
 
     const fn retry(self, after: Duration) -> Self {
@@ -37,15 +38,18 @@ impl Problem {
     pub(super) const fn not_found() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "not_found",
+            Answered::NotFound,
             "webhooks are received at /hooks/{source} of a configured source",
         )
     }
 
     /// Only POST.
     pub(super) const fn method() -> Self {
-        let problem =
-            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "webhooks are sent by POST");
+        let problem = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Answered::MethodNotAllowed,
+            "webhooks are sent by POST",
+        );
         Self { allow: Some("POST"), ..problem }
     }
 
@@ -53,26 +57,26 @@ impl Problem {
     pub(super) const fn too_large() -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
+            Answered::BodyTooLarge,
             "the body is longer than this server takes",
         )
     }
 
     /// The body did not come in time.
     pub(super) const fn too_slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request did not arrive in time")
+        Self::new(StatusCode::REQUEST_TIMEOUT, Answered::RequestTimeout, "the request did not arrive in time")
     }
 
     /// The head is not HTTP.
     pub(super) const fn broken_head() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "broken_request", "the request is not well-formed HTTP")
+        Self::new(StatusCode::BAD_REQUEST, Answered::BrokenRequest, "the request is not well-formed HTTP")
     }
 
     /// The request line is longer than the parser takes.
     pub(super) const fn uri_too_long() -> Self {
         Self::new(
             StatusCode::URI_TOO_LONG,
-            "uri_too_long",
+            Answered::UriTooLong,
             "the request's path is longer than this server takes",
         )
     }
@@ -80,37 +84,38 @@ impl Problem {
     /// The head is longer than `limits.headers`.
     pub(super) const fn head_too_large() -> Self {
         let detail = "the headers are longer than this server takes";
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Answered::HeadTooLarge, detail)
     }
 
     /// The body broke off.
     pub(super) const fn broken() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "broken_body", "the body could not be read to its end")
+        Self::new(StatusCode::BAD_REQUEST, Answered::BrokenBody, "the body could not be read to its end")
     }
 
     /// At a limit of requests or bytes.
     pub(super) const fn busy() -> Self {
         let detail = "too much is in progress; send it again later";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry(Duration::from_secs(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::Busy, detail).retry(Duration::from_secs(1))
     }
 
     /// The source has no usable secret.
     pub(super) const fn awaiting_secret() -> Self {
         let detail = "this source has no usable secret yet; send it again later";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "awaiting_secret", detail).retry(Duration::from_secs(60))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::AwaitingSecret, detail)
+            .retry(Duration::from_secs(60))
     }
 
     /// The event is not safe.
     pub(super) const fn not_accepted(retry_after: Duration) -> Self {
         let detail = "the event could not be delivered everywhere in time; send it again later";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_delivered", detail).retry(retry_after)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::NotDelivered, detail).retry(retry_after)
     }
 
     /// The request did not verify: its class, never what would have been right.
     pub(super) const fn refused(refusal: Refusal, reason: &'static str, detail: &'static str) -> Self {
         match refusal {
             Refusal::InvalidSecret => Self::awaiting_secret(),
-            _ => Self::new(StatusCode::UNAUTHORIZED, reason, detail),
+            _ => Self { reason, ..Self::new(StatusCode::UNAUTHORIZED, Answered::Refused, detail) },
         }
     }
 
@@ -128,6 +133,11 @@ impl Problem {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         answer
+    }
+
+    /// What it counts as.
+    pub(super) fn answered(&self) -> Answered {
+        self.answered
     }
 
     /// The reason in snake case.
@@ -166,25 +176,25 @@ pub(super) fn last(mut answer: Answer) -> Answer {
 }
 
 /// The answer to an event that was taken over.
-pub(super) fn accepted(id: &EventId, accepted: Disposition) -> Answer {
-    let status = match accepted {
-        Disposition::Accepted => "accepted",
-        Disposition::Duplicate => "duplicate",
-        Disposition::Ignored => "ignored",
+pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered) {
+    let answered = match accepted {
+        Disposition::Accepted => Answered::Accepted,
+        Disposition::Duplicate => Answered::Duplicate,
+        Disposition::Ignored => Answered::Ignored,
     };
     let mut body = Vec::with_capacity(96);
     body.extend_from_slice(b"{\"id\":");
     // Writing a string to a Vec cannot fail.
     let _ = serde_json::to_writer(&mut body, id.as_str());
     body.extend_from_slice(b",\"status\":\"");
-    body.extend_from_slice(status.as_bytes());
+    body.extend_from_slice(answered.as_str().as_bytes());
     body.extend_from_slice(b"\"}");
-    json_answer(body)
+    (json_answer(body), answered)
 }
 
 /// The answer to a provider's test of the URL.
-pub(super) fn probe() -> Answer {
-    json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec())
+pub(super) fn probe() -> (Answer, Answered) {
+    (json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec()), Answered::Probe)
 }
 
 fn json_answer(body: Vec<u8>) -> Answer {

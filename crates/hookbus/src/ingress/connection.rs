@@ -16,6 +16,7 @@ use super::{
     connections::{Phase, Place},
     watched::Watched,
 };
+use crate::metrics::Answered;
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Serves one connection until it ends or is told to.
 pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
     let connection = Arc::clone(&place.connection);
-    let watched = Watched::new(stream, Arc::clone(&connection));
+    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&ingress.metrics));
     let headers = ingress.limits.headers.as_len();
     let service = service_fn(|request| {
         let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
@@ -49,6 +50,7 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         return;
     }
     if place.connection.phase().0 == Phase::Head {
+        ingress.metrics.no_source.answered(Answered::RequestTimeout);
         return say_too_slow(http.into_parts()).await;
     }
     Pin::new(&mut http).graceful_shutdown();

@@ -13,7 +13,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::body::LINGER;
-use crate::config::{Limits, Timeouts};
+use crate::{
+    config::{Limits, Timeouts},
+    metrics::ConnectionMetrics,
+};
 
 /// How long a connection may take to end behind its last answer.
 const CLOSING: Duration = LINGER.saturating_add(Duration::from_secs(1));
@@ -97,6 +100,7 @@ pub(super) struct Connections {
     limit: usize,
     per_address: usize,
     timeouts: Timeouts,
+    metrics: Arc<ConnectionMetrics>,
     open: Mutex<Open>,
     /// Told whenever one has ended.
     pub(super) ended: Notify,
@@ -120,12 +124,13 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    pub(super) fn new(limits: &Limits, timeouts: &Timeouts) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, timeouts: &Timeouts, metrics: &Arc<ConnectionMetrics>) -> Arc<Self> {
         let (limit, per_address) = (limits.connections.0, limits.per_address());
         Arc::new(Self {
             limit,
             per_address,
             timeouts: timeouts.clone(),
+            metrics: Arc::clone(metrics),
             open: Mutex::default(),
             ended: Notify::new(),
         })
@@ -145,6 +150,7 @@ impl Connections {
             let only = (of_peer >= self.per_address).then_some(peer);
             let longest = open.longest_idle(only)?;
             open.evict(longest);
+            self.metrics.closed_for_room();
         }
         open.number += 1;
         let number = open.number;
@@ -153,6 +159,7 @@ impl Connections {
             Arc::new(Connection { peer, started: Instant::now(), state, evicted, cut, end: Notify::new() });
         open.all.insert(number, Arc::clone(&connection));
         *open.by_address.entry(peer).or_default() += 1;
+        self.metrics.opened();
         Some(Place { connections: Arc::clone(self), number, connection })
     }
 
@@ -263,6 +270,7 @@ fn network(peer: IpAddr) -> IpAddr {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.lock().remove(self.number);
+        self.connections.metrics.ended();
         self.connections.ended.notify_one();
     }
 }
@@ -279,7 +287,7 @@ mod tests {
         let connections_per_address = Some(count(per_address));
         let limits = Limits { connections: count(limit), connections_per_address, ..Limits::default() };
         let timeouts = Timeouts { idle: units::Duration::from_secs(1), ..Timeouts::default() };
-        Connections::new(&limits, &timeouts)
+        Connections::new(&limits, &timeouts, &Arc::default())
     }
 
     fn told_to_end(place: &Place) -> bool {

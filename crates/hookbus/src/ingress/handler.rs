@@ -23,6 +23,7 @@ use super::{
     body::{self, Unread},
     connections::{Connection, Phase},
 };
+use crate::metrics::Answered;
 
 /// What a request comes to before it is answered.
 enum Read {
@@ -39,11 +40,14 @@ impl Ingress {
         doing: &Connection,
     ) -> Answer {
         let (head, mut body) = request.into_parts();
-        let responded = self.respond(&head, &mut body, doing).await;
+        let source = self.source(&head);
+        let counting = source.map_or(&*self.metrics.no_source, |source| &*source.metrics).begin();
+        let responded = self.respond(source, &head, &mut body, doing).await;
+        counting.answered(responded.as_ref().map_or_else(Problem::answered, |(_, answered)| *answered));
         // Looked at now, not before: else a client would send its next request into a connection that is closed.
         let stopping = stopping.load(Ordering::Acquire);
         let (answer, last) = match responded {
-            Ok(answer) => (answer, stopping),
+            Ok((answer, _)) => (answer, stopping),
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
@@ -65,11 +69,15 @@ impl Ingress {
 
     async fn respond(
         &self,
+        source: Option<&Source>,
         head: &Parts,
         body: &mut Incoming,
         doing: &Connection,
-    ) -> Result<Answer, Problem> {
-        let source = self.source(head)?;
+    ) -> Result<(Answer, Answered), Problem> {
+        let source = source.ok_or(Problem::not_found())?;
+        if head.method != Method::POST {
+            return Err(Problem::method());
+        }
         let mut room = source.share.reserve();
         doing.enter(Phase::Body);
         let read = self.read(source, head, body, &mut room).await;
@@ -95,10 +103,9 @@ impl Ingress {
         }
     }
 
-    fn source(&self, head: &Parts) -> Result<&Source, Problem> {
-        let name = head.uri.path().strip_prefix("/hooks/").ok_or(Problem::not_found())?;
-        let source = self.sources.get(name).ok_or(Problem::not_found())?;
-        if head.method == Method::POST { Ok(source) } else { Err(Problem::method()) }
+    /// The source that a request is sent to.
+    fn source(&self, head: &Parts) -> Option<&Source> {
+        self.sources.get(head.uri.path().strip_prefix("/hooks/")?)
     }
 
     /// Verifies a request. What can be refused by its head is refused before its body is read.
@@ -116,6 +123,7 @@ impl Ingress {
         }
         let refused = |refusal: Refusal| {
             source.refusals.note(refusal.as_str());
+            source.metrics.refused(refusal);
             Problem::refused(refusal, refusal.as_str(), refusal.explain())
         };
         let request = RequestHead { method: &head.method, query: head.uri.query(), headers: &head.headers };
@@ -124,6 +132,7 @@ impl Ingress {
         match examined {
             Examined::Claim(claim) => {
                 let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
+                source.metrics.read(body.len());
                 claim.verify(body, SystemTime::now()).map(Read::Event).map_err(refused)
             }
             Examined::MaybeProbe(probe) => {
@@ -132,6 +141,7 @@ impl Ingress {
                     Err(Unread::TooLarge) => Bytes::from_static(b"?"),
                     read => read.map_err(unread)?,
                 };
+                source.metrics.read(short.len());
                 probe.check(&short).map(|()| Read::Probe).map_err(refused)
             }
         }

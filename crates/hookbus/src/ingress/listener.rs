@@ -51,7 +51,7 @@ impl Listener {
     /// Binds the address.
     pub(crate) async fn bind(address: SocketAddr, ingress: Ingress) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        let connections = Connections::new(&ingress.limits, &ingress.timeouts);
+        let connections = Connections::new(&ingress.limits, &ingress.timeouts, &ingress.metrics.connections);
         let turned_away = Arc::new(tokio::sync::Semaphore::new(TURNED_AWAY));
         Ok(Self {
             socket: Some(socket),
@@ -106,6 +106,7 @@ impl Listener {
 
     /// Says 503 to a connection that there is no place for.
     fn turn_away(&self, mut stream: TcpStream) {
+        self.ingress.metrics.connections.turned_away();
         // Where even that is too much, the connection is closed without a word.
         let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() else { return };
         tokio::spawn(async move {

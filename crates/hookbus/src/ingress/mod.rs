@@ -21,6 +21,7 @@ pub(crate) use listener::Listener;
 use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Timeouts},
+    metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
 use refusals::Refusals;
@@ -31,6 +32,7 @@ pub(crate) struct Ingress {
     acceptor: Arc<Acceptor>,
     limits: Limits,
     timeouts: Timeouts,
+    metrics: Arc<Metrics>,
     requests: Semaphore,
 }
 
@@ -40,12 +42,18 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    metrics: Arc<SourceMetrics>,
 }
 
 impl Source {
-    pub(crate) fn new(verifier: Verifier, waiting: Waiting, budget: &Arc<ByteBudget>) -> Self {
+    pub(crate) fn new(
+        verifier: Verifier,
+        waiting: Waiting,
+        budget: &Arc<ByteBudget>,
+        metrics: Arc<SourceMetrics>,
+    ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals }
+        Self { verifier, waiting, share: budget.share(), refusals, metrics }
     }
 }
 
@@ -55,10 +63,11 @@ impl Ingress {
         acceptor: Arc<Acceptor>,
         limits: Limits,
         timeouts: Timeouts,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, requests }
+        Self { sources, acceptor, limits, timeouts, metrics, requests }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{answer::Problem, connections::Connection};
+use crate::metrics::Metrics;
 
 /// A socket under the HTTP library.
 ///
@@ -21,6 +22,7 @@ use super::{answer::Problem, connections::Connection};
 pub(super) struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,
+    metrics: Arc<Metrics>,
     /// What is written instead of hyper's answer, and how much of it is.
     instead: Option<(Vec<u8>, usize)>,
     /// The client did not take all of the last write.
@@ -28,8 +30,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, instead: None, stalled: false }
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, metrics: Arc<Metrics>) -> Self {
+        Self { stream, connection, metrics, instead: None, stalled: false }
     }
 
     /// Whether a part of an answer is not written yet.
@@ -64,8 +66,10 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let received = buffer.filled().len() - before;
+        if received > 0 {
             self.connection.received();
+            self.metrics.connections.received(received);
         }
         read
     }
@@ -73,9 +77,12 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, instead, stalled, .. } = &mut *self;
-        if instead.is_none() {
-            *instead = explained(bytes).map(|problem| (problem.raw(), 0));
+        let Self { stream, instead, stalled, metrics, .. } = &mut *self;
+        if instead.is_none()
+            && let Some(problem) = explained(bytes)
+        {
+            metrics.no_source.answered(problem.answered());
+            *instead = Some((problem.raw(), 0));
         }
         // Until all of it is written.
         *stalled = true;

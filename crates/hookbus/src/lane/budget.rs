@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::metrics::Pending;
+
 /// What a lane may hold of one kind: of what requests wait for, or of the journal.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -54,6 +56,12 @@ impl Budget {
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.events.load(Ordering::Acquire) == 0
+    }
+
+    /// What is charged now. Since when the oldest is, nobody knows here.
+    pub(super) fn pending(&self) -> Pending {
+        let read = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as u64;
+        Pending { events: read(&self.events), bytes: read(&self.bytes), oldest: None }
     }
 }
 

@@ -58,6 +58,7 @@ impl Worker {
         let (mut again, mut untold, mut answered) = (Vec::new(), Vec::new(), false);
         for (mut delivery, outcome) in deliveries.into_iter().zip(report.outcomes()) {
             delivery.attempts += 1;
+            self.config.metrics.tried(&outcome);
             let mut when = None;
             if let Outcome::Delivered { position: Some(position), .. } = &outcome {
                 tracing::trace!(sink = %self.name, id = delivery.envelope.event.id().as_str(), %position, "delivered");

@@ -46,7 +46,7 @@ use tokio::{
 pub(crate) use groups::Groups;
 pub(crate) use ticket::Ticket;
 
-use crate::dead_letter::DeadLetters;
+use crate::{dead_letter::DeadLetters, metrics::SinkMetrics};
 use budget::{Budget, Charge};
 use health::WAIT;
 use intake::Intake;
@@ -77,6 +77,8 @@ pub(crate) struct LaneConfig {
     pub(crate) publish_timeout: Duration,
     /// The places that routes always name, to be looked at when it starts.
     pub(crate) places: Vec<Address>,
+    /// What it counts with.
+    pub(crate) metrics: Arc<SinkMetrics>,
 }
 
 /// What a lane needs to deliver from the journal.
@@ -96,6 +98,7 @@ pub(crate) struct Lane {
     name: Arc<str>,
     submit: mpsc::Sender<Delivery>,
     budget: Arc<Budget>,
+    metrics: Arc<SinkMetrics>,
     health: watch::Receiver<Health>,
 }
 
@@ -141,16 +144,24 @@ impl Lane {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (health, healthy) = watch::channel(Health::starting());
         let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
+        let metrics = Arc::clone(&config.metrics);
+        let held = Arc::clone(&budget);
+        metrics.pending.from(move || held.pending());
         let intake = journal.map(|journal| Intake::new(&name, journal));
         let requests = Arc::clone(&budget);
         let worker = Worker::new(Arc::clone(&name), sink, config, intake, requests, health.clone());
         let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));
-        (Self { name, submit, budget, health: healthy }, Running { stop, task })
+        (Self { name, submit, budget, metrics, health: healthy }, Running { stop, task })
     }
 
     /// The sink's configured name.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What the lane counts with.
+    pub(crate) fn metrics(&self) -> &SinkMetrics {
+        &self.metrics
     }
 
     /// How the sink is doing, now and from now on.

@@ -13,7 +13,10 @@ use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::{Instant, advance};
 
 use super::{Delivery, Lane, LaneConfig, Running};
-use crate::accept::{RequestTicket, TestTicket};
+use crate::{
+    accept::{RequestTicket, TestTicket},
+    metrics::SinkMetrics,
+};
 
 const KEY: AddressKey = AddressKey::required("topic");
 
@@ -41,6 +44,7 @@ fn start_with(sink: ScriptedSink, max_events: usize) -> Fixture {
         max_bytes: 4 << 20,
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
+        metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
     let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, None);
     Fixture { lane, running, sink }
@@ -322,6 +326,7 @@ async fn the_sink_and_its_fixed_addresses_are_looked_at_first() {
         max_bytes: 1 << 20,
         publish_timeout: Duration::from_secs(5),
         places: vec![address("media"), address("other")],
+        metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
     let (lane, _running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, None);
     settle().await;

@@ -112,6 +112,7 @@ impl Worker {
         let mut incoming = Vec::with_capacity(INTAKE);
         let deadline = loop {
             self.launch();
+            self.config.metrics.lane(self.queue.len(), self.in_flight);
             let wake = self.next_wake();
             if wake.is_some_and(|wake| wake <= Instant::now()) {
                 self.wake();
@@ -154,10 +155,14 @@ impl Worker {
             let envelopes: Vec<_> = deliveries.iter().map(|delivery| delivery.envelope.clone()).collect();
             let (batch, report) = (Batch::new(envelopes), Arc::new(Report::new(deliveries.len())));
             let (sink, filled) = (Arc::clone(&self.sink), Arc::clone(&report));
-            let deadline = Instant::now() + self.config.publish_timeout;
+            let metrics = Arc::clone(&self.config.metrics);
+            metrics.launched(deliveries.len());
+            let begun = Instant::now();
+            let deadline = begun + self.config.publish_timeout;
             // In a task of its own, so that a sink that panics takes only its batch down.
             let task = self.tasks.spawn(async move {
                 let _ = timeout_at(deadline + OVERRUN, sink.publish(&batch, &filled, deadline)).await;
+                metrics.published(begun.elapsed());
                 Ok(())
             });
             self.in_flight += 1;
@@ -198,6 +203,7 @@ impl Worker {
         for delivery in self.queue.drain() {
             delivery.missing(stopping.clone(), Duration::from_secs(1));
         }
+        self.config.metrics.lane(0, 0);
         match timeout_at(deadline + OVERRUN, self.sink.close(deadline)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(sink = %self.name, %error, "sink did not close in order"),
