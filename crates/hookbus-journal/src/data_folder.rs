@@ -47,10 +47,14 @@ pub enum OpenError {
     #[error("`key` in the data folder has {0} bytes instead of {KEY_BYTES}: put it back from a backup")]
     KeyLength(u64),
     /// Others may read the key.
-    #[error("others may read `key` in the data folder (mode {0:o}): `chmod 600` it, if nobody has read it yet")]
+    #[error(
+        "others may read `key` in the data folder (mode {0:o}): `chmod 600` it, if nobody has read it yet"
+    )]
     KeyReadable(u32),
     /// A newer version of hookbus made the folder.
-    #[error("the data folder has version {0} of the format, which is newer than this program (version {VERSION})")]
+    #[error(
+        "the data folder has version {0} of the format, which is newer than this program (version {VERSION})"
+    )]
     Newer(u32),
     /// It says of itself what nobody understands.
     #[error("`format` in the data folder cannot be understood: it must hold `hookbus {VERSION}`")]
@@ -79,7 +83,8 @@ impl DataFolder {
         };
         let folder = RealFolder::open(path).map_err(failed("make", &path.display().to_string()))?;
         let mut options = fs::OpenOptions::new();
-        let lock = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+        let lock =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
         let lock = lock.map_err(failed("open", LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -234,7 +239,8 @@ mod tests {
         assert!(matches!(DataFolder::open(outer.path()), Err(OpenError::KeyMissing)));
         assert!(!outer.path().join(KEY).exists());
         fs::write(outer.path().join(KEY), &bytes[1..]).unwrap();
-        let chmod = |mode| fs::set_permissions(outer.path().join(KEY), fs::Permissions::from_mode(mode)).unwrap();
+        let chmod =
+            |mode| fs::set_permissions(outer.path().join(KEY), fs::Permissions::from_mode(mode)).unwrap();
         chmod(0o640);
         assert!(matches!(DataFolder::open(outer.path()), Err(OpenError::KeyReadable(0o640))));
         chmod(0o600);

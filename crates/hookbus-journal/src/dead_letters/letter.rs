@@ -60,8 +60,12 @@ impl Letter {
 
     /// Bytes it takes on disk, at most.
     pub(super) fn size(&self) -> u64 {
-        let address: usize =
-            self.address.iter().flat_map(Address::iter).map(|(name, value)| name.len() + value.len() + 8).sum();
+        let address: usize = self
+            .address
+            .iter()
+            .flat_map(Address::iter)
+            .map(|(name, value)| name.len() + value.len() + 8)
+            .sum();
         let about = self.sink.len() + address + self.reason.len() + self.error.len().min(MAX_ERROR);
         (self.event.size() + about + 512) as u64
     }

@@ -39,7 +39,8 @@ const MAX_PENDING: usize = 16 << 20;
 /// How large the store may become.
 #[derive(Clone, Copy, Debug)]
 pub struct LetterSettings {
-    /// Bytes of all its files; at this, nothing more is kept. Tidying may need one file more for a moment.
+    /// Bytes of all its files; at this, nothing more is kept. The first page of a file may come on top, and one file
+    /// more while what is left of an old one is moved.
     pub max_size: u64,
     /// Bytes after which a new file is begun. A file with no letter left is removed.
     pub segment_size: u64,

@@ -57,7 +57,8 @@ impl Marks {
         let mut bytes = vec![0; PAGE as usize];
         bytes[..8].copy_from_slice(&MARK);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        for (at, value) in [page.number, page.next, page.previous, page.previous_end].into_iter().enumerate() {
+        for (at, value) in [page.number, page.next, page.previous, page.previous_end].into_iter().enumerate()
+        {
             bytes[12 + at * 8..20 + at * 8].copy_from_slice(&value.to_le_bytes());
         }
         bytes[44..USED].copy_from_slice(&self.fingerprint);

@@ -19,7 +19,8 @@ impl Store {
         let needed: u64 = jobs.iter().map(|job| job.size() as u64).sum();
         // What is not worth it is left: else each letter at the limit would copy whole files for a few bytes.
         let worth = self.settings.max_size / 16;
-        for _ in 0..self.index().segments.len() {
+        let files = self.index().segments.len();
+        for _ in 0..files {
             let (size, dead) = {
                 let index = self.index();
                 let pages = index.segments.len() as u64 * page::PAGE;

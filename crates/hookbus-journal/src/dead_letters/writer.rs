@@ -104,10 +104,13 @@ impl Store {
         if let Err(error) = &result {
             tracing::error!(%error, "dead letters could not be kept");
         }
-        answers.into_iter().for_each(|answer| answer.tell(result.clone()));
-        if let Err(error) = self.unlink_unneeded(writer) {
+        // Before anybody is told: who has removed letters may look at the folder.
+        if result.is_ok()
+            && let Err(error) = self.unlink_unneeded(writer)
+        {
             tracing::error!(%error, "a file of dead letters could not be removed");
         }
+        answers.into_iter().for_each(|answer| answer.tell(result.clone()));
     }
 
     /// Turns jobs into records; tells those at once that come to nothing.

@@ -54,7 +54,11 @@ impl MemoryFolder {
             let mut state = folder.lock();
             for (name, bytes) in files {
                 let at = state.files.len();
-                state.files.push(Content { bytes: bytes.clone(), safe: bytes.clone(), unsafe_writes: Vec::new() });
+                state.files.push(Content {
+                    bytes: bytes.clone(),
+                    safe: bytes.clone(),
+                    unsafe_writes: Vec::new(),
+                });
                 state.names.insert(name.clone(), at);
             }
             state.safe_names = state.names.clone();
