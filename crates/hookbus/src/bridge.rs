@@ -10,9 +10,10 @@ use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    accept::{Acceptor, Waiting},
+    accept::{Acceptor, ByLanes, Waiting},
     config::{Config, SinkConfig},
-    dead_letter::DeadLetters,
+    control::Redrive,
+    dead_letters::{LetterBox, Unavailable},
     ingress::{ByteBudget, Ingress, Listener, Source},
     lane::{Lane, LaneConfig, Running},
 };
@@ -30,6 +31,7 @@ const LANE_GRACE: Duration = Duration::from_secs(5);
 pub struct Bridge {
     listener: Listener,
     acceptor: Arc<Acceptor>,
+    letters: Arc<LetterBox>,
     lanes: Vec<Running>,
     address: SocketAddr,
 }
@@ -41,6 +43,12 @@ pub enum StartError {
     /// Secrets that cannot be had or used; one line each, showing none of them.
     #[error("{}", .0.join("\n"))]
     Secrets(Vec<String>),
+    /// Another process has the data folder.
+    #[error("the data folder {} is in use by another process", .0.display())]
+    InUse(std::path::PathBuf),
+    /// The data folder, or something in it, cannot be used.
+    #[error("{0}")]
+    Data(String),
     /// A sink could not be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -65,13 +73,23 @@ pub struct Summary {
     pub connections_cut: usize,
 }
 
+impl From<Unavailable> for StartError {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Folder(hookbus_journal::OpenError::InUse(path)) => Self::InUse(path),
+            other => Self::Data(other.to_string()),
+        }
+    }
+}
+
 impl Bridge {
     /// Opens the sinks and binds the listener. Requests are served by [`Bridge::serve`].
     ///
     /// # Errors
     /// [`StartError`]; whatever was opened by then is closed again.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { base, server, dead_letters, sources, sinks, routes } = config;
+        let letters = Arc::new(LetterBox::new(&config));
+        let Config { base, server, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
             match source.resolve(&base) {
@@ -82,6 +100,7 @@ impl Bridge {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
+        letters.open_existing().await?;
         let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
         for (at, sink) in sinks.into_iter().enumerate() {
@@ -104,7 +123,9 @@ impl Bridge {
                 }
             }
         }
-        let acceptor = Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters))));
+        let acceptor = Arc::new(Acceptor::new(router, lanes, Arc::clone(&letters)));
+        let redrive: Arc<dyn Redrive> = Arc::new(ByLanes(Arc::downgrade(&acceptor)));
+        letters.take_commands(redrive);
         let budget = ByteBudget::new(server.limits.in_flight.as_len());
         let waiting = |source: &crate::config::SourceConfig| Waiting {
             ack_timeout: source.ack_timeout.get(),
@@ -117,8 +138,9 @@ impl Bridge {
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {
-            Ok((listener, address)) => Ok(Self { listener, acceptor, lanes: running, address }),
+            Ok((listener, address)) => Ok(Self { listener, acceptor, letters, lanes: running, address }),
             Err(source) => {
+                letters.stop().await;
                 stop(running).await;
                 Err(StartError::Listen { address: server.listen, source })
             }
@@ -138,8 +160,9 @@ impl Bridge {
     /// Serves requests until `shutdown` is there, then ends in order: requests in progress are answered, within
     /// `timeouts.grace`; then the lanes finish what is in flight and close their sinks.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Summary {
-        let Self { listener, lanes, acceptor, .. } = self;
+        let Self { listener, lanes, acceptor, letters, .. } = self;
         let stopped = listener.serve(shutdown).await;
+        letters.stop().await;
         stop(lanes).await;
         drop(acceptor);
         Summary { connections_cut: stopped.cut }

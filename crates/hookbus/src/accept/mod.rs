@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod memory;
+mod redrive;
 
 #[cfg(test)]
 mod tests;
@@ -16,16 +17,18 @@ use hookbus_core::{
     Envelope, Router, VerifiedEvent,
     route::{Decision, Destination, Unaddressable},
 };
+use hookbus_journal::Letter;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 #[cfg(test)]
 pub(crate) use acceptance::TestTicket;
 pub(crate) use acceptance::Ticket;
+pub(crate) use redrive::ByLanes;
 
 use crate::{
     config::Order,
-    dead_letter::{DeadLetter, DeadLetters},
+    dead_letters::LetterBox,
     lane::{Delivery, Lane},
 };
 use acceptance::{Acceptance, Slot};
@@ -39,7 +42,7 @@ const DEAD_LETTER: Duration = Duration::from_secs(5);
 pub(crate) struct Acceptor {
     router: Router,
     lanes: Vec<Lane>,
-    dead_letters: Arc<DeadLetters>,
+    dead_letters: Arc<LetterBox>,
     memory: Memory,
     hasher: RandomState,
 }
@@ -72,7 +75,7 @@ pub(crate) struct Waiting {
 }
 
 impl Acceptor {
-    pub(crate) fn new(router: Router, lanes: Vec<Lane>, dead_letters: Arc<DeadLetters>) -> Self {
+    pub(crate) fn new(router: Router, lanes: Vec<Lane>, dead_letters: Arc<LetterBox>) -> Self {
         Self { router, lanes, dead_letters, memory: Memory::default(), hasher: RandomState::new() }
     }
 
@@ -124,9 +127,9 @@ impl Acceptor {
         acceptance: &Acceptance,
         unaddressable: Vec<Unaddressable>,
     ) -> Result<(), NotAccepted> {
-        let letter = |sink: usize, address, reason, error: String, attempts| {
+        let letter = |sink: usize, address, reason, error: &str, attempts| {
             let sink = Arc::clone(self.lanes[sink].name());
-            DeadLetter { event: event.clone(), sink, address, reason, error, attempts }
+            Letter { address, attempts, ..Letter::new(event.clone(), sink, reason, error) }
         };
         let mut letters = Vec::new();
         for (to, slot) in acceptance.slots() {
@@ -137,7 +140,7 @@ impl Acceptor {
                         to.sink,
                         Some(to.address),
                         error.kind().as_str(),
-                        error.to_string(),
+                        &error.to_string(),
                         tries,
                     ));
                     continue;
@@ -151,14 +154,14 @@ impl Acceptor {
             return Err(NotAccepted { retry_after: after.max(Duration::from_secs(1)), why });
         }
         for lost in unaddressable {
-            letters.push(letter(lost.sink, None, "unaddressable", lost.to_string(), 0));
+            letters.push(letter(lost.sink, None, "unaddressable", &lost.to_string(), 0));
         }
-        for letter in &letters {
-            let (id, reason) = (letter.event.id().as_str(), letter.reason);
+        for letter in letters {
+            let (id, reason) = (letter.event.id().as_str(), &*letter.reason);
             tracing::warn!(sink = %letter.sink, source = event.source(), id, reason, error = %letter.error, "dead letter");
             let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
             let why = match kept {
-                Ok(Ok(())) => continue,
+                Ok(Ok(_)) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the dead letter was not on disk in time".to_owned(),
             };

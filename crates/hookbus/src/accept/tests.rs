@@ -6,15 +6,14 @@ use hookbus_core::{
     Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
     route::{Route, Target},
     sink::AddressKey,
-    units::ByteSize,
 };
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::advance;
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
-    config::{self, Order},
-    dead_letter::DeadLetters,
+    config::Order,
+    dead_letters::LetterBox,
     lane::{Lane, LaneConfig, Running},
 };
 
@@ -44,8 +43,8 @@ fn acceptor(
         Lane::start(format!("s{at}").into(), Arc::new((*sink).clone()), config.clone())
     };
     let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
-    let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
-    (Arc::new(Acceptor::new(router, lanes, Arc::new(DeadLetters::new(&dead_letters)))), running)
+    let letters = LetterBox::at(folder.join("data"), quota);
+    (Arc::new(Acceptor::new(router, lanes, Arc::new(letters))), running)
 }
 
 fn event(id: &str) -> VerifiedEvent {
@@ -56,8 +55,18 @@ fn down() -> Outcome {
     Outcome::retry(SinkError::new(ErrorKind::Unavailable, "publish", "scripted"))
 }
 
-fn letters(folder: &Path) -> usize {
-    std::fs::read_to_string(folder.join("dead-letters.ndjson")).map_or(0, |text| text.lines().count())
+/// What the letters of a folder say of their reasons and errors, once nobody else has it.
+fn letters(folder: &Path) -> Vec<String> {
+    let path = folder.join("data");
+    if !path.exists() {
+        return Vec::new();
+    }
+    let (_data, letters) = crate::dead_letters::open(&path, crate::dead_letters::settings(1 << 20)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let said = std::thread::scope(|scope| {
+        scope.spawn(|| runtime.block_on(letters.list(None, 100)).unwrap()).join().unwrap()
+    });
+    said.letters.iter().map(|letter| format!("{}: {}", letter.reason, letter.error)).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,20 +188,17 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     let sink = ScriptedSink::new(Capabilities::new(), |_, _, report| {
         report.set_rest(&Outcome::rejected(SinkError::new(ErrorKind::TooLarge, "publish", "scripted")));
     });
-    let (kept, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let (kept, lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
-    assert_eq!(letters(folder.path()), 1);
     drop(kept);
-    let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
-    // The thread that wrote the first letter may still hold the file.
-    let refused = loop {
-        let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
-        if !refused.contains("in use by another") {
-            break refused;
-        }
-    };
+    drop(lanes);
+    assert_eq!(letters(folder.path()).len(), 1);
+    let (full, lanes) = acceptor(folder.path(), &[&sink], "t", 10);
+    let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
     assert!(refused.contains("max-size"), "{refused}");
-    assert_eq!(letters(folder.path()), 1);
+    drop(full);
+    drop(lanes);
+    assert_eq!(letters(folder.path()).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,6 +208,7 @@ async fn an_event_without_a_valid_address_is_a_dead_letter() {
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
     assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert!(sink.batches().is_empty());
-    let text = std::fs::read_to_string(folder.path().join("dead-letters.ndjson")).unwrap();
+    drop(acceptor);
+    let text = letters(folder.path()).concat();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
 }
