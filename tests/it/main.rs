@@ -10,6 +10,7 @@
 mod buses;
 mod clients;
 mod corpus;
+mod dead_letters;
 mod faults;
 mod ingress;
 mod load;

@@ -3,16 +3,18 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use hookbus_core::{
-    Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
+    Address, Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
     route::{Route, Target},
     sink::AddressKey,
 };
+use hookbus_journal::Letter;
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::advance;
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
     config::Order,
+    control::{NotRedriven, Redrive as _},
     dead_letters::LetterBox,
     lane::{Lane, LaneConfig, Running},
 };
@@ -56,16 +58,13 @@ fn down() -> Outcome {
 }
 
 /// What the letters of a folder say of their reasons and errors, once nobody else has it.
-fn letters(folder: &Path) -> Vec<String> {
+async fn letters(folder: &Path) -> Vec<String> {
     let path = folder.join("data");
     if !path.exists() {
         return Vec::new();
     }
     let (_data, letters) = crate::dead_letters::open(&path, crate::dead_letters::settings(1 << 20)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let said = std::thread::scope(|scope| {
-        scope.spawn(|| runtime.block_on(letters.list(None, 100)).unwrap()).join().unwrap()
-    });
+    let said = letters.list(None, 100).await.unwrap();
     said.letters.iter().map(|letter| format!("{}: {}", letter.reason, letter.error)).collect()
 }
 
@@ -192,13 +191,13 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     drop(kept);
     drop(lanes);
-    assert_eq!(letters(folder.path()).len(), 1);
+    assert_eq!(letters(folder.path()).await.len(), 1);
     let (full, lanes) = acceptor(folder.path(), &[&sink], "t", 10);
     let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
     assert!(refused.contains("max-size"), "{refused}");
     drop(full);
     drop(lanes);
-    assert_eq!(letters(folder.path()).len(), 1);
+    assert_eq!(letters(folder.path()).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,6 +208,29 @@ async fn an_event_without_a_valid_address_is_a_dead_letter() {
     assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert!(sink.batches().is_empty());
     drop(acceptor);
-    let text = letters(folder.path()).concat();
+    let text = letters(folder.path()).await.concat();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_letter_goes_through_its_lane() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        let refused = SinkError::new(ErrorKind::TooLarge, "publish", "scripted");
+        report.set_rest(&if call == 0 { Outcome::rejected(refused) } else { Outcome::delivered(None) });
+    });
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let redrive = super::ByLanes(Arc::downgrade(&acceptor));
+    let letter = |sink: &str| {
+        let address = Some(Address::from_parts([("topic", "old")], 1));
+        Letter { address, ..Letter::new(event("e1"), sink.into(), "too-large", "scripted") }
+    };
+    let refused = redrive.redrive(&letter("s0"), false).await.unwrap_err();
+    assert!(matches!(&refused, NotRedriven::NotDelivered(why) if why.contains("too-large")), "{refused}");
+    redrive.redrive(&letter("s0"), false).await.unwrap();
+    assert!(matches!(redrive.redrive(&letter("s7"), false).await, Err(NotRedriven::NoSink(_))));
+    redrive.redrive(&letter("s7"), true).await.unwrap();
+    assert_eq!(sink.batches().concat(), ["e1", "e1", "e1"]);
+    drop(acceptor);
+    assert!(matches!(redrive.redrive(&letter("s0"), false).await, Err(NotRedriven::Stopping)));
 }

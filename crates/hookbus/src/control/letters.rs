@@ -70,7 +70,7 @@ impl Filter {
                 && same(&self.source, &letter.source)
                 && same(&self.sink, &letter.sink)
                 && same(&self.reason, &letter.reason)
-                && pattern.as_ref().is_none_or(|pattern| pattern.matches(&letter.event_type))
+                && pattern.as_ref().is_none_or(|pattern| pattern.takes(&letter.event_type))
                 && self.before.is_none_or(|before| given_up < u128::from(before))
                 && self.after.is_none_or(|after| given_up >= u128::from(after))
         })

@@ -2,6 +2,7 @@
 //! socket in it; one desk answers both ways.
 
 mod ask;
+mod by_journal;
 mod letters;
 mod redrive;
 mod server;

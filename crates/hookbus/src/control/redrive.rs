@@ -1,17 +1,15 @@
 //! Sending a dead letter on its way again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use hookbus_core::{
     Router,
-    route::{Decision, Unaddressable},
+    route::{Decision, Destination, Unaddressable},
 };
-use hookbus_journal::{Destination, Journal, JournalError, Letter};
+use hookbus_journal::{JournalError, Letter};
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
-
-/// How long the journal may take.
-const DURABLE: Duration = Duration::from_secs(30);
 
 /// Why a dead letter stays where it is.
 #[derive(Debug, Error)]
@@ -30,8 +28,6 @@ pub(crate) enum NotRedriven {
     NotDelivered(String),
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error("the journal was not on disk in time")]
-    Late,
     #[error("the bridge is stopping")]
     Stopping,
 }
@@ -63,36 +59,13 @@ impl Redrive for NoBridge {
     }
 }
 
-/// By the journal: the lanes deliver it as they do with every event.
-#[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for bridges with a journal"))]
-pub(crate) struct ByJournal {
-    pub(crate) journal: Journal,
-    /// The sinks as the journal knows them.
-    pub(crate) sinks: Vec<Arc<str>>,
-    pub(crate) router: Arc<Router>,
-}
-
-#[async_trait]
-impl Redrive for ByJournal {
-    async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
-        let destinations = destinations(letter, reroute, &self.sinks, &self.router)?;
-        let journal =
-            |to: hookbus_core::route::Destination| Destination { sink: to.sink, address: to.address };
-        let destinations: Vec<_> = destinations.into_iter().map(journal).collect();
-        let commit = self.journal.append(&letter.event, &destinations)?;
-        tokio::time::timeout(DURABLE, commit.durable()).await.map_err(|_| NotRedriven::Late)??;
-        Ok(())
-    }
-}
-
 /// Where a letter goes: where it should have gone, or where these routes send it.
 pub(crate) fn destinations(
     letter: &Letter,
     reroute: bool,
     sinks: &[Arc<str>],
     router: &Router,
-) -> Result<smallvec::SmallVec<[hookbus_core::route::Destination; 2]>, NotRedriven> {
+) -> Result<SmallVec<[Destination; 2]>, NotRedriven> {
     if reroute {
         let Decision { destinations, unaddressable } = router.route(&letter.event);
         return match unaddressable.into_iter().next() {
@@ -104,5 +77,5 @@ pub(crate) fn destinations(
     let sink = sinks.iter().position(|sink| *sink == letter.sink);
     let sink = sink.ok_or_else(|| NotRedriven::NoSink(Arc::clone(&letter.sink)))?;
     let address = letter.address.clone().ok_or(NotRedriven::NoAddress)?;
-    Ok(smallvec::smallvec![hookbus_core::route::Destination { sink, address }])
+    Ok(smallvec![Destination { sink, address }])
 }

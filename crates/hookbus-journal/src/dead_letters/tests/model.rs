@@ -62,7 +62,7 @@ impl Model {
                 match letters.remove(&ids).await {
                     Ok(count) => {
                         assert_eq!(count, ids.len());
-                        ids.iter().for_each(|id| drop(self.sure.remove(id)));
+                        self.sure.retain(|id, _| !ids.contains(id));
                     }
                     Err(_) => self.maybe_removed.extend(ids),
                 }
