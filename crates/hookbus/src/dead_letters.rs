@@ -121,7 +121,7 @@ impl LetterBox {
         match Control::start(opened.data.path(), desk) {
             Ok(started) => *control = Some(started),
             Err(error) => {
-                tracing::warn!(%error, "no commands can be taken: the control socket cannot be made")
+                tracing::warn!(%error, "no commands can be taken: the control socket cannot be made");
             }
         }
     }

@@ -107,6 +107,9 @@ impl Letter {
     }
 }
 
+/// The keys and values of an address.
+type Parts<'a> = SmallVec<[(&'a str, &'a str); 4]>;
+
 /// What stands beside the event, borrowed both ways. Changing it changes the format.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About<'a> {
@@ -114,7 +117,7 @@ pub(super) struct About<'a> {
     #[serde(borrow)]
     pub(super) sink: &'a str,
     #[serde(borrow)]
-    address: Option<(SmallVec<[(&'a str, &'a str); 4]>, usize)>,
+    address: Option<(Parts<'a>, usize)>,
     reason: &'a str,
     error: &'a str,
     attempts: u32,
