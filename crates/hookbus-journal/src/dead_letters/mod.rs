@@ -144,7 +144,7 @@ impl DeadLetters {
     /// already is not stored again. Where the wait is given up, it may be kept all the same.
     ///
     /// # Errors
-    /// [`NotKept`]; then it does not count.
+    /// [`NotKept`]; then it does not count. After a restart it may be there all the same: somebody may see it twice.
     pub async fn keep(&self, letter: Letter) -> Result<u64, NotKept> {
         let (done, kept) = oneshot::channel();
         self.enqueue(Job::Keep(Box::new(letter), done))?;

@@ -10,8 +10,8 @@ use super::{
     writer::{Group, Job, Writer},
 };
 
-/// Bytes that are copied at once.
-const STEP: usize = 1 << 20;
+/// Bytes that are copied at once. Few in tests, so that power cuts come between.
+const STEP: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
 impl Store {
     /// Copies letters on where that makes room for a group that would not fit.

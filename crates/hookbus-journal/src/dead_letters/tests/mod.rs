@@ -12,7 +12,10 @@ use std::{
 use hookbus_core::{Address, record::RecordKey};
 use hookbus_testkit::TestEvent;
 
-use super::{DeadLetters, Letter, LetterSettings, LettersFound, NotKept, NotOpened};
+use super::{
+    DeadLetters, Letter, LetterSettings, LettersFound, NotKept, NotOpened,
+    index::{Index, Segment},
+};
 use crate::{EntryId, Folder};
 use memory_folder::{Failure, Files, MemoryFolder};
 
@@ -31,7 +34,8 @@ fn letter(number: u64) -> Letter {
     let event =
         TestEvent::new("fastpix").id(format!("e{number}")).length(150 + number as usize % 700).build();
     let mut letter = Letter::new(event, "bus".into(), "too-large", &format!("error {number}"));
-    letter.address = (number % 3 > 0).then(|| Address::from_parts([("topic", "t"), ("key", "k")], 1));
+    letter.address =
+        (!number.is_multiple_of(3)).then(|| Address::from_parts([("topic", "t"), ("key", "k")], 1));
     letter.attempts = number as u32;
     letter.given_up = UNIX_EPOCH + Duration::from_secs(number);
     letter.entry = (number.is_multiple_of(2)).then_some(EntryId { sequence: number, destination: 1 });
@@ -195,4 +199,26 @@ async fn files_of_another_key_or_a_newer_version_are_refused() {
     let refused = DeadLetters::open(Arc::new(folder.clone()), other, SMALL);
     assert!(matches!(refused, Err(NotOpened::OtherKey { .. })));
     assert_eq!(folder.names().unwrap().len(), 1);
+}
+
+/// A crash while letters were copied on leaves some in two files. A note that one is removed outlives both.
+#[test]
+fn a_removal_outlives_every_copy_of_its_letter() {
+    let folder = MemoryFolder::default();
+    let mut index = Index::default();
+    for number in 1..=4 {
+        let file = folder.create(&number.to_string()).unwrap();
+        index.segments.insert(number, Segment::new(file, 4096));
+    }
+    index.put(10, 1, (4096, 100), None);
+    index.put(11, 1, (4196, 100), None);
+    index.put(10, 2, (4096, 100), None);
+    assert!(index.remove(10, 3));
+    assert_eq!(index.unneeded(), Some(2));
+    index.forget(2);
+    assert_eq!(index.unneeded(), None, "the first file still has a record of it");
+    assert!(index.remove(11, 4));
+    assert_eq!(index.unneeded(), Some(1));
+    index.forget(1);
+    assert_eq!(index.unneeded(), Some(3));
 }
