@@ -11,6 +11,7 @@ mod admin;
 mod buses;
 mod clients;
 mod corpus;
+mod dead_letters;
 mod faults;
 mod ingress;
 mod load;

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -18,10 +18,10 @@ use crate::{
     commit::{Appended, Commit, JournalError},
     cursor::Ahead,
     dedup::Identities,
-    figures::Figures,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
+    keeper,
     known::{Asked, KnownFiles},
     segment::Segment,
     store::Store,
@@ -41,7 +41,8 @@ pub(crate) struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) settings: Settings,
     pub(crate) feeds: Box<[Arc<Feed>]>,
-    pub(crate) figures: Figures,
+    /// Events that were known since it was opened.
+    pub(crate) duplicates: AtomicU64,
     pub(crate) known_files: KnownFiles,
     open: Mutex<Open>,
     work: Condvar,
@@ -91,7 +92,7 @@ impl Engine {
             store,
             settings,
             feeds: feeds.into(),
-            figures: Figures::default(),
+            duplicates: AtomicU64::new(0),
             known_files,
             open: Mutex::new(open),
             work: Condvar::new(),
@@ -128,7 +129,7 @@ impl Engine {
         if let Some(asked) = asked {
             let (new, known) = open.known.fresh(asked, now).ok_or(NotNow::AskAgain)?;
             if new.is_empty() {
-                self.figures.duplicates.fetch_add(1, Ordering::Relaxed);
+                self.duplicates.fetch_add(1, Ordering::Relaxed);
                 return Ok(Appended::Duplicate(
                     known.map_or_else(Commit::done, |known| open.commit_of(known)),
                 ));
@@ -287,33 +288,48 @@ impl Engine {
     /// The thread that writes. Groups are written in their order, and each is safe before the next one is begun: so only
     /// the last group of a journal can be torn.
     pub(crate) fn write(&self) {
-        let mut file = Arc::clone(&self.open().segment);
         while let Some(group) = self.next_group() {
-            if group.at.segment != file.number {
-                // Invariant: a segment is in the store before a group for it is.
-                if let Some(next) = self.store.segment(group.at.segment) {
-                    file = next;
-                }
-            }
-            let result = self.write_until_done(&file, &group).and_then(|()| self.sync(&file, &group));
-            let failed = result.is_err();
-            {
-                let mut open = self.open();
-                open.unsafe_yet.pop_front();
-                if !failed {
-                    open.durable = open.durable.max(group.until);
-                    for (at, needed) in &group.cursors {
-                        self.feeds[*at].needed.store(*needed, Ordering::Release);
-                    }
-                }
-            }
-            self.safe.notify_all();
-            self.finish(Finished { group, result });
-            if failed {
+            if !self.write_group(group) {
                 break;
             }
         }
         self.end();
+    }
+
+    /// Writes one group. Whether the journal can go on.
+    fn write_group(&self, group: Group) -> bool {
+        // Invariant: a segment is in the store before a group for it is, and as long as it is not safe.
+        let Some(segment) = self.store.segment(group.at.segment) else { return false };
+        let result = self.write_until_done(&segment, &group).and_then(|()| self.sync(&segment, &group));
+        let failed = result.is_err();
+        {
+            let mut open = self.open();
+            open.unsafe_yet.pop_front();
+            if !failed {
+                open.durable = open.durable.max(group.until);
+                for (at, needed) in &group.cursors {
+                    self.feeds[*at].needed.store(*needed, Ordering::Release);
+                }
+            }
+        }
+        self.safe.notify_all();
+        self.finish(Finished { group, result });
+        !failed
+    }
+
+    /// Does at once what the threads do in time, for journals without any.
+    pub(crate) fn turn(&self) {
+        loop {
+            let group = {
+                let mut open = self.open();
+                self.note_changes(&mut open, Instant::now());
+                open.take()
+            };
+            let Some(group) = group else { break };
+            self.write_group(group);
+        }
+        keeper::look(self);
+        self.tell_finished();
     }
 
     /// Waits for a group.
@@ -361,7 +377,9 @@ impl Engine {
     fn sync(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
         let begun = Instant::now();
         segment.file.sync().map_err(|error| self.fail(&error))?;
-        self.figures.synced(begun.elapsed(), group.events.len(), group.buffer.len());
+        if let Some(observer) = &self.settings.observer {
+            observer.group(group.events.len() as u64, group.buffer.len() as u64, begun.elapsed());
+        }
         Ok(())
     }
 
@@ -409,15 +427,19 @@ impl Engine {
             let more = self.finish.notified();
             // Looked at before what is finished: whatever the writer finished before it ended is seen then.
             let last = self.ended.load(Ordering::Acquire);
-            let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
-            for Finished { group, result } in finished {
-                group.commit.tell(result.clone());
-                self.distribute(group, result.is_ok());
-            }
+            self.tell_finished();
             if last {
                 return;
             }
             more.await;
+        }
+    }
+
+    fn tell_finished(&self) {
+        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        for Finished { group, result } in finished {
+            group.commit.tell(result.clone());
+            self.distribute(group, result.is_ok());
         }
     }
 

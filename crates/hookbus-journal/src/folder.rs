@@ -72,6 +72,7 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As the system says.
+    #[allow(clippy::len_without_is_empty, reason = "asking may fail, and nobody asks that")]
     fn len(&self) -> io::Result<u64>;
 
     /// Sets aside the room for so many bytes, so that writing them cannot fail for lack of it. Where the file system

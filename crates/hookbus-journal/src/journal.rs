@@ -13,9 +13,13 @@ use crate::{
     commit::{Appended, JournalError},
     dedup,
     engine::{Engine, NotNow},
+    figures::{Figures, Observer, State},
     folder::Folder,
+    group::Next,
     keeper,
-    recover::{self, OpenError},
+    recover::{self, Unopenable},
+    segment,
+    sim::SimFolder,
 };
 
 /// How long an event may wait for the next segment to be made.
@@ -25,6 +29,8 @@ const TURN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Journal {
     engine: Arc<Engine>,
+    /// Whoever appends does the work of the threads.
+    inline: bool,
 }
 
 /// How a journal works.
@@ -38,6 +44,8 @@ pub struct Settings {
     pub retention: Duration,
     /// How long events are remembered, so that they are not accepted twice.
     pub dedup: dedup::Settings,
+    /// Who hears of every group that is written.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// A sink that the journal keeps events for.
@@ -93,22 +101,44 @@ impl Journal {
     /// Blocks. [`Journal::tell`] must run for anybody to hear of what is safe.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`Unopenable`].
     pub fn open(
         folder: Arc<dyn Folder>,
         key: RecordKey,
         settings: Settings,
         sinks: &[SinkSettings],
-    ) -> Result<(Self, Threads), OpenError> {
+    ) -> Result<(Self, Threads), Unopenable> {
         let engine = Arc::new(recover::open(folder, key, settings, sinks)?);
         let mut threads = Vec::new();
         let run: [(&str, fn(&Engine)); 2] = [("journal", Engine::write), ("journal-keeper", keeper::keep)];
         for (name, run) in run {
             let shared = Arc::clone(&engine);
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
-            threads.push(thread.map_err(OpenError::Io)?);
+            threads.push(thread.map_err(Unopenable::Io)?);
         }
-        Ok((Self { engine: Arc::clone(&engine) }, Threads { engine, threads }))
+        Ok((Self { engine: Arc::clone(&engine), inline: false }, Threads { engine, threads }))
+    }
+
+    /// A journal on a simulated disk and without threads, so that tests of others need not wait for any.
+    #[doc(hidden)]
+    pub fn in_memory(sinks: &[Arc<str>]) -> Self {
+        const MIB: u64 = 1 << 20;
+        let dedup = dedup::Settings { window: Duration::from_secs(3600), max_size: MIB };
+        let settings = Settings {
+            segment_size: 16 * MIB,
+            max_size: 256 * MIB,
+            retention: Duration::from_secs(3600),
+            dedup,
+            observer: None,
+        };
+        let sink = |name: &Arc<str>| SinkSettings { name: Arc::clone(name), max_pending: 128 * MIB };
+        let sinks: Vec<_> = sinks.iter().map(sink).collect();
+        let key = RecordKey::new(&[7; 32]).ok();
+        let opened = key.map(|key| recover::open(Arc::new(SimFolder::new()), key, settings, &sinks));
+        // Invariant: the key has its length, and nothing fails on a disk that nobody told to.
+        let Some(Ok(engine)) = opened else { unreachable!("a journal in memory opens") };
+        engine.turn();
+        Self { engine: Arc::new(engine), inline: true }
     }
 
     /// Appends an event for these destinations, or those of them where it was not accepted before. It is accepted when the
@@ -136,7 +166,12 @@ impl Journal {
             });
             let turned = self.engine.turned.notified();
             match self.engine.append(event, destinations, asked.as_ref()) {
-                Ok(appended) => return Ok(appended),
+                Ok(appended) => {
+                    if self.inline {
+                        self.engine.turn();
+                    }
+                    return Ok(appended);
+                }
                 Err(NotNow::Refused(error)) => return Err(error),
                 Err(NotNow::AskAgain) => {}
                 Err(NotNow::Awaited) => {
@@ -176,6 +211,32 @@ impl Journal {
             Pending { sink: Arc::clone(&feed.name), events, bytes, oldest: feed.cursor().oldest_received() }
         };
         self.engine.feeds.iter().map(pending).collect()
+    }
+
+    /// Whether a folder holds a journal.
+    pub fn exists(folder: &dyn Folder) -> bool {
+        folder.names().is_ok_and(|names| names.iter().any(|name| segment::number(name).is_some()))
+    }
+
+    /// How it is now.
+    pub fn figures(&self) -> Figures {
+        let dedup_window = self.engine.open().known.dedup.window(SystemTime::now());
+        Figures {
+            disk_bytes: self.engine.bytes(),
+            segments: self.engine.store.segments().len() as u64,
+            dedup_window,
+            duplicates: self.engine.duplicates.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether it takes events now.
+    pub fn state(&self) -> State {
+        let open = self.engine.open();
+        match (&open.closed_for, &open.next) {
+            (Some(JournalError::Failed), _) => State::Failed,
+            (Some(_), _) | (None, Next::Refused(_)) => State::Full,
+            (None, Next::Awaited | Next::Ready(_)) => State::Ready,
+        }
     }
 
     /// Acknowledged events that were found damaged since it was opened, at most.

@@ -23,15 +23,20 @@ pub(crate) const FIRST: u64 = 8 << 20;
 /// Keeps house until the journal is closed.
 pub(crate) fn keep(engine: &Engine) {
     while !engine.stopping.load(Ordering::Acquire) {
-        engine.seal_finished();
-        engine.write_tables();
-        engine.make_next();
-        engine.free_ahead();
-        engine.let_go_of_old();
+        look(engine);
         engine.keeping.wait(LOOK);
     }
     engine.seal_finished();
     engine.write_tables();
+}
+
+/// Does once whatever there is to do.
+pub(crate) fn look(engine: &Engine) {
+    engine.seal_finished();
+    engine.write_tables();
+    engine.make_next();
+    engine.free_ahead();
+    engine.let_go_of_old();
 }
 
 impl Engine {

@@ -4,6 +4,8 @@ mod backlog;
 mod carry;
 mod commit;
 mod cursor;
+mod data_folder;
+mod dead_letters;
 pub mod dedup;
 mod engine;
 mod figures;
@@ -21,7 +23,11 @@ mod store;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
 pub use commit::{Appended, Commit, JournalError};
-pub use figures::{GROUP_BUCKETS, SYNC_BUCKETS};
+pub use data_folder::{DataFolder, OpenError, open_key};
+pub use dead_letters::{
+    DeadLetters, Letter, LetterSettings, LettersFound, Listing, NotKept, NotOpened, Summary,
+};
+pub use figures::{Figures, Observer, State};
 pub use folder::{File, Folder, RealFolder};
 pub use journal::{Destination, Journal, Pending, Settings, SinkSettings, Threads};
-pub use recover::OpenError;
+pub use recover::Unopenable;

@@ -32,7 +32,7 @@ use crate::{
 /// Why a journal cannot be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum Unopenable {
     /// The disk refused.
     #[error("cannot open the journal: {0}")]
     Io(#[from] io::Error),
@@ -71,7 +71,7 @@ pub(crate) fn open(
     key: RecordKey,
     settings: Settings,
     sinks: &[SinkSettings],
-) -> Result<Engine, OpenError> {
+) -> Result<Engine, Unopenable> {
     let store = Arc::new(Store::new(folder, key));
     let now = SystemTime::now();
     let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
@@ -132,7 +132,7 @@ fn feeds(
 }
 
 /// Reads the first pages of all segments, and whole those that were not sealed. The number of the last one.
-fn read_segments(store: &Store) -> Result<u64, OpenError> {
+fn read_segments(store: &Store) -> Result<u64, Unopenable> {
     let mut numbers: Vec<_> = store.folder.names()?.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
     let last = numbers.last().copied().unwrap_or(0);
@@ -143,9 +143,9 @@ fn read_segments(store: &Store) -> Result<u64, OpenError> {
             Ok(segment) => segment,
             Err(NoSegment::Io(error)) => return Err(error.into()),
             Err(why @ NoSegment::Newer(_)) => {
-                return Err(OpenError::Newer { segment: number, why: why.to_string() });
+                return Err(Unopenable::Newer { segment: number, why: why.to_string() });
             }
-            Err(NoSegment::OtherKey) => return Err(OpenError::OtherKey { segment: number }),
+            Err(NoSegment::OtherKey) => return Err(Unopenable::OtherKey { segment: number }),
             Err(NoSegment::Damaged) => Segment::without_header(&*store.folder, number)?,
         };
         if segment.footer.get().is_none() {
@@ -175,7 +175,7 @@ fn last_before(store: &Store, segment: &Segment) -> io::Result<Option<u64>> {
 
 /// Reads a segment that was being written when the bridge ended, and seals it; `end` is the number of its last record,
 /// where that is known. Whether it holds anything.
-fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<bool, OpenError> {
+fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<bool, Unopenable> {
     // What is read may be in the system's memory only: it counts when it is on disk.
     segment.file.sync()?;
     let mut events = 0;
@@ -246,7 +246,7 @@ fn acceptance(
 }
 
 /// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.
-fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), OpenError> {
+fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), Unopenable> {
     let segments: Vec<_> = store.segments().values().cloned().collect();
     let mut from = segments.len();
     // Without any checkpoint everything there is counts as not delivered.

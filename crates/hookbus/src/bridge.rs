@@ -6,16 +6,17 @@ use hookbus_core::{
     Address, Health, Router, SinkContext, SinkError,
     route::{Target, Unaddressable},
 };
-use hookbus_journal::Journal;
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    accept::{Acceptor, Waiting},
-    admin::{Admin, SinkStatus, SourceStatus, Status},
+    accept::{Acceptor, ByLanes, Waiting},
+    admin::{Admin, JournalState, SinkStatus, SourceStatus, Status},
     config::{Ack, Config, SinkConfig, SourceConfig},
-    dead_letter::DeadLetters,
+    control::{ByJournal, Redrive},
+    dead_letters::{LetterBox, Unavailable},
     ingress::{ByteBudget, Ingress, Listener, Source},
+    journal::{Opening, RunningJournal},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::{Metrics, SinkMetrics},
 };
@@ -33,7 +34,9 @@ const LANE_GRACE: Duration = Duration::from_secs(5);
 pub struct Bridge {
     listener: Listener,
     acceptor: Arc<Acceptor>,
+    letters: Arc<LetterBox>,
     lanes: Vec<Running>,
+    journal: Option<RunningJournal>,
     address: SocketAddr,
     status: Arc<Status>,
     admin: Option<Admin>,
@@ -46,6 +49,23 @@ pub enum StartError {
     /// Secrets that cannot be had or used; one line each, showing none of them.
     #[error("{}", .0.join("\n"))]
     Secrets(Vec<String>),
+    /// Another process has the data folder.
+    #[error("the data folder {} is in use by another process", .0.display())]
+    InUse(std::path::PathBuf),
+    /// The data folder, or something in it, cannot be used.
+    #[error("{0}")]
+    Data(String),
+    /// The journal has events for a sink that is not configured any more.
+    #[error(
+        "the journal has {events} events for sink `{sink}`, which is not configured: put it back, or retire it with \
+         `hookbus sinks retire {sink} --to OTHER` or `hookbus sinks retire {sink} --dead-letter`"
+    )]
+    Retired {
+        /// The sink.
+        sink: Arc<str>,
+        /// How many.
+        events: u64,
+    },
     /// A sink could not be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -68,6 +88,17 @@ pub enum StartError {
 pub struct Summary {
     /// Connections that were cut because they took longer than the grace period.
     pub connections_cut: usize,
+    /// An fsync of the journal failed: what was answered 200 is safe, but nothing more could be accepted.
+    pub journal_failed: bool,
+}
+
+impl From<Unavailable> for StartError {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Folder(hookbus_journal::OpenError::InUse(path)) => Self::InUse(path),
+            other => Self::Data(other.to_string()),
+        }
+    }
 }
 
 impl Bridge {
@@ -76,7 +107,9 @@ impl Bridge {
     /// # Errors
     /// [`StartError`]; whatever was opened by then is closed again.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { base, server, admin, dead_letters, sources, sinks, routes } = config;
+        let letters = Arc::new(LetterBox::new(&config));
+        let opening = Opening::new(&config);
+        let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
             match source.resolve(&base) {
@@ -87,13 +120,9 @@ impl Bridge {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
-        let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
+        let router = Arc::new(Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?);
         let groups = sources.iter().map(|source| (Arc::clone(&source.name), source.order));
         let groups = Arc::new(Groups::new(groups));
-        let dead_letters = Arc::new(DeadLetters::new(&dead_letters));
-        let names: Vec<_> = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
-        let wants_journal = sources.iter().any(|source| source.ack == Ack::Journal);
-        let journal = wants_journal.then(|| Journal::in_memory(&names));
         let status = Arc::new(status(&sources, &sinks));
         let metrics = Metrics::new(Arc::clone(&status));
         // First, so that it tells the truth while the rest starts.
@@ -104,6 +133,18 @@ impl Bridge {
             }
             None => None,
         };
+        letters.open_existing().await?;
+        let wants_journal = sources.iter().any(|source| source.ack == Ack::Journal);
+        let journal = match letters.data_for_journal(wants_journal).await? {
+            Some(data) => Some(opening.open(data, &metrics).await?),
+            None => None,
+        };
+        if let Some(journal) = &journal {
+            status.follow_journal(journal.state());
+            letters.follow(&journal.journal);
+        }
+        let names: Vec<_> = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
+        let when_full = sinks.iter().map(|sink| sink.share.when_full).collect();
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
         for (at, sink) in sinks.into_iter().enumerate() {
             let mut places: Vec<_> = routes
@@ -115,9 +156,9 @@ impl Bridge {
             places.sort();
             places.dedup();
             let from_journal = journal.as_ref().map(|journal| FromJournal {
-                backlog: journal.backlog(at),
+                backlog: journal.journal.backlog(at),
                 groups: Arc::clone(&groups),
-                dead_letters: Arc::clone(&dead_letters),
+                dead_letters: Arc::clone(&letters),
             });
             match open(sink, &base, places, Arc::clone(&metrics.sinks[at]), from_journal).await {
                 Ok((lane, run)) => {
@@ -126,12 +167,20 @@ impl Bridge {
                     running.push(run);
                 }
                 Err(error) => {
-                    stop(running).await;
+                    stop(running, journal).await;
                     return Err(error.into());
                 }
             }
         }
-        let acceptor = Arc::new(Acceptor::new(router, lanes, groups, dead_letters, journal));
+        let appends = journal.as_ref().map(|journal| journal.journal.clone());
+        let acceptor =
+            Acceptor::new(Arc::clone(&router), lanes, groups, Arc::clone(&letters), appends.clone());
+        let acceptor = Arc::new(acceptor.when_full(when_full));
+        let redrive: Arc<dyn Redrive> = match appends {
+            Some(journal) => Arc::new(ByJournal { journal, sinks: names, router }),
+            None => Arc::new(ByLanes(Arc::downgrade(&acceptor))),
+        };
+        letters.take_commands(redrive);
         let budget = ByteBudget::new(server.limits.in_flight.as_len());
         let waiting =
             |source: &SourceConfig| Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
@@ -146,10 +195,11 @@ impl Bridge {
         match listening {
             Ok((listener, address)) => {
                 status.listening();
-                Ok(Self { listener, acceptor, lanes: running, address, status, admin })
+                Ok(Self { listener, acceptor, letters, lanes: running, journal, address, status, admin })
             }
             Err(source) => {
-                stop(running).await;
+                letters.stop().await;
+                stop(running, journal).await;
                 Err(StartError::Listen { address: server.listen, source })
             }
         }
@@ -173,18 +223,25 @@ impl Bridge {
     /// Serves requests until `shutdown` is there, then ends in order: requests in progress are answered, within
     /// `timeouts.grace`; then the lanes finish what is in flight and close their sinks. The admin listener goes last.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Summary {
-        let Self { listener, lanes, acceptor, status, admin, .. } = self;
+        let Self { listener, lanes, acceptor, letters, journal, status, admin, .. } = self;
+        let failed = failed(journal.as_ref());
         let asked = async {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = failed => tracing::error!("stopping: the journal has failed"),
+            }
             status.stopping();
         };
         let stopped = listener.serve(asked).await;
-        stop(lanes).await;
+        letters.stop().await;
+        let journal_failed =
+            journal.as_ref().is_some_and(|journal| *journal.state().borrow() == JournalState::Failed);
+        stop(lanes, journal).await;
         if let Some(admin) = admin {
             admin.stop().await;
         }
         drop(acceptor);
-        Summary { connections_cut: stopped.cut }
+        Summary { connections_cut: stopped.cut, journal_failed }
     }
 }
 
@@ -200,7 +257,7 @@ fn status(sources: &[SourceConfig], sinks: &[SinkConfig]) -> Status {
         name: Arc::clone(&source.name),
         awaits_secret: source.secrets.is_empty(),
     };
-    let sink = |sink: &SinkConfig| SinkStatus::new(Arc::clone(&sink.name), true);
+    let sink = |sink: &SinkConfig| SinkStatus::new(Arc::clone(&sink.name), sink.share.required);
     Status::new(sources.iter().map(source).collect(), sinks.iter().map(sink).collect())
 }
 
@@ -223,11 +280,28 @@ async fn open(
     Ok(Lane::start(name, Arc::from(opened), config, journal))
 }
 
-/// Stops all lanes side by side, so that a slow one costs the others no time.
-async fn stop(lanes: Vec<Running>) {
+/// Waits for the journal to fail for good, if there is one.
+fn failed(journal: Option<&RunningJournal>) -> impl Future<Output = ()> + use<> {
+    let state = journal.map(RunningJournal::state);
+    async move {
+        if let Some(mut state) = state
+            && state.wait_for(|state| *state == JournalState::Failed).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Stops all lanes side by side, so that a slow one costs the others no time; then the journal, which notes what they
+/// delivered.
+async fn stop(lanes: Vec<Running>, journal: Option<RunningJournal>) {
     let deadline = Instant::now() + LANE_GRACE;
     let stopping: Vec<_> = lanes.into_iter().map(|lane| tokio::spawn(lane.stop(deadline))).collect();
     for lane in stopping {
         let _ = lane.await;
+    }
+    if let Some(journal) = journal {
+        journal.stop().await;
     }
 }

@@ -207,10 +207,44 @@ fn usage_has_its_own_exit_code_and_secrets_are_no_arguments() {
 }
 
 #[test]
+fn dead_letters_of_a_folder_that_is_not_there_are_none() {
+    let folder = initialised();
+    let run = |args: &[&str]| hookbus(folder.path(), &[&["dead-letters"], args].concat());
+    let list = run(&["list"]);
+    assert_eq!((code(&list), stdout(&list).as_str(), stderr(&list).as_str()), (0, "", "0 dead letters\n"));
+    assert!(!folder.path().join("hookbus-data").exists());
+    for (args, status, says) in [
+        (&["show", "3"][..], 1, "there is no dead letter"),
+        (&["discard"], 1, "--all"),
+        (&["redrive", "--reroute"], 1, "--all"),
+        (&["list", "--before", "yesterday"], 2, "2026-01-31T12:00:00Z"),
+        (&["list", "--after", "2h", "--before", "2026-01-31T12:00:00Z"], 0, "0 dead letters"),
+    ] {
+        let output = run(args);
+        assert_eq!(code(&output), status, "{args:?}");
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_data_folder_that_others_hold_has_its_own_exit_code() {
+    let folder = initialised();
+    let data = folder.path().join("hookbus-data");
+    fs::create_dir(&data).unwrap();
+    let lock = fs::File::create(data.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    for args in [&["serve"][..], &["dead-letters", "list"]] {
+        let output = hookbus(folder.path(), args);
+        assert_eq!(code(&output), 4, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("in use by another process"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn schema_and_completions_are_for_machines() {
     let folder = tempfile::tempdir().unwrap();
     let schema: Value = serde_json::from_str(&stdout(&hookbus(folder.path(), &["schema"]))).unwrap();
-    for key in ["server", "dead-letters", "sources", "sinks", "routes"] {
+    for key in ["server", "journal", "dead-letters", "sources", "sinks", "routes"] {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
     let text = schema.to_string();

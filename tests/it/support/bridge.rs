@@ -187,9 +187,25 @@ impl Bridge {
         status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
     }
 
-    /// The events it gave up, each with its reason, in the default folder.
+    /// The events it gave up, each with its reason, as the command line tells them.
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
-        DeadLetter::read(&self.folder.path().join("hookbus-data/dead-letters.ndjson"))
+        let list = self.command(&["dead-letters", "list", "--json"]);
+        let ids = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string());
+        ids.map(|id| DeadLetter::parse(&self.command(&["dead-letters", "show", &id, "--json"]))).collect()
+    }
+
+    /// What a command prints that is run beside it with its configuration.
+    pub(crate) fn command(&self, args: &[&str]) -> String {
+        let mut command = std::process::Command::new(binary());
+        command.args(args).arg("--config").arg(self.folder.path().join("hookbus.toml"));
+        let output = command.current_dir(self.folder.path()).env_remove("HOOKBUS_CONFIG").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A path in its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// What it has written for a source.

@@ -1,4 +1,4 @@
-//! Reading back what the bridge wrote to files, with code of our own: lines of the `file` sink, dead letters.
+//! Reading back what the bridge wrote, with code of our own: lines of the `file` sink, dead letters.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -52,7 +52,7 @@ impl Written {
     }
 }
 
-/// One line of dead letters.
+/// A dead letter.
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
     /// The kind of error.
@@ -69,13 +69,11 @@ struct Letter<'a> {
 }
 
 impl DeadLetter {
-    /// Reads a file of dead letters; one that is not there has none. What is no line is a failed test.
-    pub(crate) fn read(path: &Path) -> Vec<Self> {
-        lines(path, |text| {
-            let letter: Letter<'_> =
-                serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in the line {text}"));
-            Self { reason: letter.reason, event: Written::parse(letter.event.get()) }
-        })
+    /// Reads one as it is shown.
+    pub(crate) fn parse(text: &str) -> Self {
+        let letter: Letter<'_> =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in the line {text}"));
+        Self { reason: letter.reason, event: Written::parse(letter.event.get()) }
     }
 }
 

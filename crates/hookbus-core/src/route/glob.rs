@@ -64,6 +64,11 @@ impl TypePattern {
         self.literals.iter().all(|literal| literal.is_empty())
     }
 
+    /// Whether it alone takes a type.
+    pub fn takes(&self, event_type: &str) -> bool {
+        self.matches(&event_type.to_ascii_lowercase()) != self.excludes
+    }
+
     /// The literal texts that every matching type contains.
     pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().map(|literal| &**literal).filter(|literal| !literal.is_empty())

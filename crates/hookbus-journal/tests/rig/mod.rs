@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{Address, RecordKey, VerifiedEvent};
 use hookbus_journal::{
-    Appended, Backlog, Destination, Entry, Folder, Journal, JournalError, OpenError, Room, Settings,
-    SinkSettings, Threads, dedup,
+    Appended, Backlog, Destination, Entry, Folder, Journal, JournalError, Room, Settings, SinkSettings,
+    Threads, Unopenable, dedup,
 };
 use hookbus_testkit::TestEvent;
 
@@ -31,6 +31,7 @@ pub fn settings() -> Settings {
         max_size: 64 * MIB,
         retention: Duration::from_secs(3600),
         dedup: dedup::Settings { window: Duration::from_secs(3600), max_size: 16 * MIB },
+        observer: None,
     }
 }
 
@@ -47,7 +48,7 @@ impl Rig {
         folder: Arc<dyn Folder>,
         settings: Settings,
         sinks: &[SinkSettings],
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, Unopenable> {
         let (journal, threads) = Journal::open(folder, key(), settings, sinks)?;
         let tells = journal.clone();
         let telling = tokio::spawn(async move { tells.tell().await });

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use hookbus_core::{VerifiedEvent, route::Decision};
-use hookbus_journal::Destination;
+use hookbus_journal::{Appended, Destination, Journal, JournalError};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Acceptor, Disposition, NotAccepted};
+use crate::config::WhenFull;
 
 /// How long a sender should wait while the journal takes nothing.
 const NO_ROOM: Duration = Duration::from_secs(30);
@@ -29,18 +30,51 @@ impl Acceptor {
         let letters = unaddressable.into_iter().map(|lost| self.unaddressable(event, &lost)).collect();
         // First, because a second dead letter does less harm than a second event.
         self.keep(letters).await?;
-        if destinations.is_empty() {
-            return Ok(Disposition::Accepted);
-        }
         let destinations: Vec<_> =
             destinations.into_iter().map(|to| Destination { sink: to.sink, address: to.address }).collect();
-        let full = |error: hookbus_journal::JournalError| refused(NO_ROOM, error.to_string());
-        let commit = journal.append(event, &destinations).map_err(full)?;
-        match timeout_at(deadline, commit.durable()).await {
-            Ok(safe) => safe.map(|()| Disposition::Accepted).map_err(full),
-            Err(_) => {
-                Err(refused(Duration::from_secs(1), "not in the journal within `ack-timeout`".to_owned()))
+        let late = || refused(Duration::from_secs(1), "not in the journal within `ack-timeout`".to_owned());
+        let safe = async {
+            let appended = self.append(journal, event, destinations).await?;
+            let (commit, disposition) = match appended {
+                None => return Ok(Disposition::Accepted),
+                Some(Appended::New(commit)) => (commit, Disposition::Accepted),
+                Some(Appended::Duplicate(commit)) => (commit, Disposition::Duplicate),
+            };
+            match commit.durable().await {
+                Ok(()) => Ok(disposition),
+                Err(error) => Err(refused(NO_ROOM, error.to_string())),
             }
+        };
+        timeout_at(deadline, safe).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Appends the event for all destinations but those that are full and whose events then become dead letters. Nothing
+    /// where no other is left.
+    async fn append(
+        &self,
+        journal: &Journal,
+        event: &VerifiedEvent,
+        mut destinations: Vec<Destination>,
+    ) -> Result<Option<Appended>, NotAccepted> {
+        while !destinations.is_empty() {
+            let full = match journal.append(event, &destinations).await {
+                Ok(appended) => return Ok(Some(appended)),
+                Err(error @ JournalError::SinkFull { .. }) => error,
+                Err(error) => return Err(NotAccepted { retry_after: NO_ROOM, why: error.to_string() }),
+            };
+            let JournalError::SinkFull { sink: name } = &full else { continue };
+            // Each round takes one sink out of the list.
+            let sink = self.lanes.iter().position(|lane| lane.name() == name);
+            let Some(sink) = sink.filter(|sink| self.when_full[*sink] == WhenFull::DeadLetter) else {
+                return Err(NotAccepted { retry_after: NO_ROOM, why: full.to_string() });
+            };
+            let (give_up, rest): (Vec<_>, _) = destinations.into_iter().partition(|to| to.sink == sink);
+            let letter = |to: Destination| {
+                self.letter(event, sink, Some(to.address), "max-pending", &full.to_string(), 0)
+            };
+            self.keep(give_up.into_iter().map(letter).collect()).await?;
+            destinations = rest;
         }
+        Ok(None)
     }
 }

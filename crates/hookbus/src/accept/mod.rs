@@ -3,6 +3,7 @@
 mod acceptance;
 mod journal;
 mod memory;
+mod redrive;
 
 #[cfg(test)]
 mod tests;
@@ -13,17 +14,18 @@ use hookbus_core::{
     Address, Router, VerifiedEvent,
     route::{Decision, Destination, Unaddressable},
 };
-use hookbus_journal::Journal;
+use hookbus_journal::{Journal, Letter};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(crate) use acceptance::RequestTicket;
 #[cfg(test)]
 pub(crate) use acceptance::TestTicket;
+pub(crate) use redrive::ByLanes;
 
 use crate::{
-    config::Ack,
-    dead_letter::{DeadLetter, DeadLetters},
+    config::{Ack, WhenFull},
+    dead_letters::{LetterBox, log},
     lane::{Delivery, Groups, Lane},
 };
 use acceptance::{Acceptance, Slot};
@@ -35,10 +37,12 @@ const DEAD_LETTER: Duration = Duration::from_secs(5);
 /// Takes verified events over: the promise *durable* is kept here.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    router: Router,
+    router: Arc<Router>,
     lanes: Vec<Lane>,
+    /// What happens to events for a sink that has its `max-pending`, for each sink.
+    when_full: Vec<WhenFull>,
     groups: Arc<Groups>,
-    dead_letters: Arc<DeadLetters>,
+    dead_letters: Arc<LetterBox>,
     /// Where sources with `ack = "journal"` have theirs kept.
     journal: Option<Journal>,
     memory: Memory,
@@ -73,13 +77,19 @@ pub(crate) struct Waiting {
 
 impl Acceptor {
     pub(crate) fn new(
-        router: Router,
+        router: Arc<Router>,
         lanes: Vec<Lane>,
         groups: Arc<Groups>,
-        dead_letters: Arc<DeadLetters>,
+        dead_letters: Arc<LetterBox>,
         journal: Option<Journal>,
     ) -> Self {
-        Self { router, lanes, groups, dead_letters, journal, memory: Memory::default() }
+        let (memory, when_full) = (Memory::default(), vec![WhenFull::default(); lanes.len()]);
+        Self { router, lanes, when_full, groups, dead_letters, journal, memory }
+    }
+
+    /// With this for each sink that has its `max-pending`.
+    pub(crate) fn when_full(self, when_full: Vec<WhenFull>) -> Self {
+        Self { when_full, ..self }
     }
 
     /// The lanes, in the order of the configured sinks.
@@ -149,7 +159,7 @@ impl Acceptor {
                 Slot::Delivered => continue,
                 Slot::Rejected { error, tries } => {
                     let (reason, why) = (error.kind().as_str(), error.to_string());
-                    letters.push(self.letter(event, to.sink, Some(to.address), reason, why, tries));
+                    letters.push(self.letter(event, to.sink, Some(to.address), reason, &why, tries));
                     continue;
                 }
                 Slot::Queued(error) | Slot::InFlight(error) => (error, Duration::ZERO),
@@ -200,8 +210,8 @@ impl Acceptor {
         self.lanes[destination.sink].submit(Delivery::new(envelope, ticket));
     }
 
-    fn unaddressable(&self, event: &VerifiedEvent, lost: &Unaddressable) -> DeadLetter {
-        self.letter(event, lost.sink, None, "unaddressable", lost.to_string(), 0)
+    fn unaddressable(&self, event: &VerifiedEvent, lost: &Unaddressable) -> Letter {
+        self.letter(event, lost.sink, None, "unaddressable", &lost.to_string(), 0)
     }
 
     fn letter(
@@ -210,20 +220,22 @@ impl Acceptor {
         sink: usize,
         address: Option<Address>,
         reason: &'static str,
-        error: String,
+        error: &str,
         attempts: u32,
-    ) -> DeadLetter {
+    ) -> Letter {
         let sink = Arc::clone(self.lanes[sink].name());
-        DeadLetter { event: event.clone(), sink, address, reason, error, attempts }
+        Letter { address, attempts, ..Letter::new(event.clone(), sink, reason, error) }
     }
 
     /// Keeps dead letters that an answer waits for.
-    async fn keep(&self, letters: Vec<DeadLetter>) -> Result<(), NotAccepted> {
-        for letter in &letters {
-            letter.log();
+    async fn keep(&self, letters: Vec<Letter>) -> Result<(), NotAccepted> {
+        for letter in letters {
+            log(&letter);
+            let lane = self.lanes.iter().find(|lane| *lane.name() == letter.sink);
+            lane.inspect(|lane| lane.metrics().dead_letter(&letter.reason));
             let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
             let why = match kept {
-                Ok(Ok(())) => continue,
+                Ok(Ok(_)) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the dead letter was not on disk in time".to_owned(),
             };

@@ -3,19 +3,19 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use hookbus_core::{
-    Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
+    Address, Capabilities, ErrorKind, Outcome, Router, SinkError, VerifiedEvent,
     route::{Route, Target},
     sink::AddressKey,
-    units::ByteSize,
 };
-use hookbus_journal::Journal;
+use hookbus_journal::{Journal, Letter};
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::advance;
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
-    config::{self, Ack},
-    dead_letter::DeadLetters,
+    config::Ack,
+    control::{NotRedriven, Redrive as _},
+    dead_letters::LetterBox,
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::SinkMetrics,
 };
@@ -66,8 +66,15 @@ fn down() -> Outcome {
     Outcome::retry(SinkError::new(ErrorKind::Unavailable, "publish", "scripted"))
 }
 
-fn letters(folder: &Path) -> usize {
-    std::fs::read_to_string(folder.join("dead-letters.ndjson")).map_or(0, |text| text.lines().count())
+/// What the letters of a folder say of their reasons and errors, once nobody else has it.
+async fn letters(folder: &Path) -> Vec<String> {
+    let path = folder.join("data");
+    if !path.exists() {
+        return Vec::new();
+    }
+    let (_data, letters) = crate::dead_letters::open(&path, crate::dead_letters::settings(1 << 20)).unwrap();
+    let said = letters.list(None, 100).await.unwrap();
+    said.letters.iter().map(|letter| format!("{}: {}", letter.reason, letter.error)).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,19 +198,15 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     });
     let (kept, lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
-    assert_eq!(letters(folder.path()), 1);
-    drop((kept, lanes));
-    let (full, _lanes) = acceptor(folder.path(), &[&sink], "t", 10);
-    // The thread that wrote the first letter may still hold the file, as may the lane.
-    let refused = loop {
-        let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
-        if !refused.contains("in use by another") {
-            break refused;
-        }
-        tokio::task::yield_now().await;
-    };
+    drop(kept);
+    drop(lanes);
+    assert_eq!(letters(folder.path()).await.len(), 1);
+    let (full, lanes) = acceptor(folder.path(), &[&sink], "t", 10);
+    let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
     assert!(refused.contains("max-size"), "{refused}");
-    assert_eq!(letters(folder.path()), 1);
+    drop(full);
+    drop(lanes);
+    assert_eq!(letters(folder.path()).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +216,8 @@ async fn an_event_without_a_valid_address_is_a_dead_letter() {
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
     assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert!(sink.batches().is_empty());
-    let text = std::fs::read_to_string(folder.path().join("dead-letters.ndjson")).unwrap();
+    drop(acceptor);
+    let text = letters(folder.path()).await.concat();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
 }
 
@@ -245,4 +249,27 @@ async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_be
     let full = tempfile::tempdir().unwrap();
     let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
     assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why.contains("max-size"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_letter_goes_through_its_lane() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        let refused = SinkError::new(ErrorKind::TooLarge, "publish", "scripted");
+        report.set_rest(&if call == 0 { Outcome::rejected(refused) } else { Outcome::delivered(None) });
+    });
+    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let redrive = super::ByLanes(Arc::downgrade(&acceptor));
+    let letter = |sink: &str| {
+        let address = Some(Address::from_parts([("topic", "old")], 1));
+        Letter { address, ..Letter::new(event("e1"), sink.into(), "too-large", "scripted") }
+    };
+    let refused = redrive.redrive(&letter("s0"), false).await.unwrap_err();
+    assert!(matches!(&refused, NotRedriven::NotDelivered(why) if why.contains("too-large")), "{refused}");
+    redrive.redrive(&letter("s0"), false).await.unwrap();
+    assert!(matches!(redrive.redrive(&letter("s7"), false).await, Err(NotRedriven::NoSink(_))));
+    redrive.redrive(&letter("s7"), true).await.unwrap();
+    assert_eq!(sink.batches().concat(), ["e1", "e1", "e1"]);
+    drop(acceptor);
+    assert!(matches!(redrive.redrive(&letter("s0"), false).await, Err(NotRedriven::Stopping)));
 }

@@ -107,7 +107,6 @@ impl Status {
     }
 
     /// Where the journal says how it is doing; the first word stands.
-    #[allow(dead_code, reason = "said by whoever opens the journal")]
     pub(crate) fn follow_journal(&self, state: watch::Receiver<JournalState>) {
         let _ = self.journal.set(state);
     }

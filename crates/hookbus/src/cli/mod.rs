@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod dead_letters;
 mod demo;
 mod diagnose;
 mod init;
@@ -30,6 +31,8 @@ use crate::config;
 const FAILURE: u8 = 1;
 /// The bridge ended, but connections had to be cut.
 const CUT: u8 = 3;
+/// Another process has the data folder.
+const IN_USE: u8 = 4;
 /// A second signal ended the bridge at once.
 const INTERRUPTED: u8 = 130;
 
@@ -41,7 +44,7 @@ const SILENT: [&str; 1] = ["lapin=off"];
     name = "hookbus",
     version,
     about = "Receives signed webhooks, proves who sent them, and puts every one on a message bus",
-    after_help = "Start here:\n  hookbus demo            see genuine events arrive and a forged one refused\n  hookbus init            write hookbus.toml and a development secret\n  hookbus serve           run the bridge\n  hookbus send fastpix    send it a signed sample event\n\nExit codes:\n  0    done, or the answer is yes\n  1    it went wrong, or the answer is no: a wrong configuration, a refused event, a bridge that could not start\n  2    the command line was not understood\n  3    the bridge stopped, but had to cut connections that took longer than the grace period\n  130  a second signal stopped the bridge at once"
+    after_help = "Start here:\n  hookbus demo            see genuine events arrive and a forged one refused\n  hookbus init            write hookbus.toml and a development secret\n  hookbus serve           run the bridge\n  hookbus send fastpix    send it a signed sample event\n\nExit codes:\n  0    done, or the answer is yes\n  1    it went wrong, or the answer is no: a wrong configuration, a refused event, a bridge that could not start\n  2    the command line was not understood\n  3    the bridge stopped, but had to cut connections that took longer than the grace period\n  4    another process has the data folder\n  130  a second signal stopped the bridge at once"
 )]
 struct Cli {
     #[command(flatten)]
@@ -87,6 +90,7 @@ enum Command {
     Verify(verify::Verify),
     /// Run a bridge for a moment: two genuine events and a forged one
     Demo,
+    DeadLetters(dead_letters::DeadLetters),
     /// List the types of sink, with the keys of their addresses
     Sinks,
     /// Print the JSON Schema of the configuration, for editors
@@ -119,6 +123,7 @@ pub(crate) fn run(registry: &SinkRegistry, args: impl IntoIterator<Item = OsStri
         Command::Send(send) => send.run(global, registry),
         Command::Verify(verify) => verify.run(global, registry),
         Command::Demo => demo::run(global),
+        Command::DeadLetters(letters) => letters.run(global, registry),
         Command::Sinks => sinks::run(global, registry),
         Command::Schema => print(&format!("{:#}", config::schema(registry))).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {

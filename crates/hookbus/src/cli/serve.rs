@@ -5,9 +5,9 @@ use std::{process::ExitCode, time::Duration};
 use hookbus_core::SinkRegistry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CUT, Global, INTERRUPTED, Outcome, note, runtime};
+use super::{CUT, Global, IN_USE, INTERRUPTED, Outcome, note, runtime};
 use crate::{
-    Bridge,
+    Bridge, StartError,
     config::{Config, ConfigText},
 };
 
@@ -37,7 +37,13 @@ async fn serve(config: Config) -> Outcome {
         .collect();
     let (sources, sinks) = (config.sources.len(), config.sinks.len());
     let bridge = tokio::select! {
-        bridge = Bridge::start(config) => bridge?,
+        bridge = Bridge::start(config) => match bridge {
+            Err(error @ StartError::InUse(_)) => {
+                note(format_args!("error: {error}"));
+                return Ok(ExitCode::from(IN_USE));
+            }
+            bridge => bridge?,
+        },
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before it listened");
             return Ok(ExitCode::SUCCESS);

@@ -16,7 +16,7 @@ pub(super) enum Place {
 /// The keys per table, and what to do without them.
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
-        Place::Top => &[("journal", "leave the section out")],
+        Place::Top => &[],
         Place::Server => &[
             ("tls", "leave it out, and end TLS in a proxy before hookbus"),
             ("trusted-proxies", "leave it out: forwarding headers are never believed"),
@@ -27,12 +27,7 @@ fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
             ("rate-limit", "leave it out"),
             ("max-event-age", "leave it out; the scheme's own window applies"),
         ],
-        Place::Sink => &[
-            ("max-pending", "leave it out; the limits of the journal are those of every sink"),
-            ("when-full", "leave it out; what cannot be taken is answered 503"),
-            ("dead-letter", "leave it out; dead letters go to the folder of `[dead-letters]`"),
-            ("required", "leave it out; every sink is required at start"),
-        ],
+        Place::Sink => &[("dead-letter", "leave it out; dead letters are kept in the data folder")],
         Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],
         Place::Target => &[
             ("format", "leave it out; each type of sink has its own, see the page about it"),

@@ -12,7 +12,7 @@ use hookbus_core::{
     config::{self, Problem, Table},
     registry::SinkType,
     route::Route,
-    units::Duration,
+    units::{ByteSize, Duration},
 };
 use toml::{
     Spanned,
@@ -20,7 +20,7 @@ use toml::{
 };
 
 use super::{
-    Admin, Config, ConfigError, DeadLetters, Document, Server, SinkConfig, SourceConfig,
+    Admin, Config, ConfigError, DeadLetters, Document, Journal, Server, Share, SinkConfig, SourceConfig,
     diagnostic::{Mistakes, Severity},
     future::{self, Place},
     mask::masked,
@@ -107,18 +107,23 @@ impl<'r> Reading<'r> {
         let dead_letters =
             self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
         let sources = self.sources(&mut root);
-        let sinks = self.sinks(&mut root);
+        let journal = self.journal(&mut root);
+        let max_size = journal.as_ref().map_or(Journal::default().max_size, |journal| journal.max_size);
+        let sinks = self.sinks(&mut root, max_size);
         let routes = self.routes(&mut root, &sources, &sinks);
-        const SECTIONS: [&str; 6] = ["server", "admin", "dead-letters", "sources", "sinks", "routes"];
+        const SECTIONS: [&str; 7] =
+            ["server", "admin", "journal", "dead-letters", "sources", "sinks", "routes"];
         let unknown =
             root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS.iter().copied()));
         self.problems.extend(unknown);
-        let dead_letters = dead_letters.unwrap_or_else(|| Some(DeadLetters::default()))?;
+        let dead_letters = dead_letters.unwrap_or_else(|| Some(DeadLetters::default()));
+        let journal = journal?;
         Some(Config {
             base: base.to_owned(),
             server: server?,
             admin: admin?,
-            dead_letters: DeadLetters { dir: base.join(dead_letters.dir), ..dead_letters },
+            journal: Journal { dir: base.join(&journal.dir), ..journal },
+            dead_letters: dead_letters?,
             sources: sources.into_iter().map(|(_, _, source)| source).collect::<Option<_>>()?,
             sinks: sinks.into_iter().map(|sink| sink.config).collect::<Option<_>>()?,
             routes: routes?,
@@ -165,6 +170,13 @@ impl<'r> Reading<'r> {
         Some(Some(admin))
     }
 
+    fn journal(&mut self, root: &mut Table<'_>) -> Option<Journal> {
+        let Some(table) = self.section(root, "journal") else { return Some(Journal::default()) };
+        let journal: Journal = self.read(&table)?;
+        self.problems.extend(journal.problems(&table));
+        Some(journal)
+    }
+
     fn sources(&mut self, root: &mut Table<'_>) -> Vec<(Range<usize>, Arc<str>, Option<SourceConfig>)> {
         let mut sources = Vec::new();
         for (span, name, table) in self.named(root, "sources") {
@@ -185,11 +197,11 @@ impl<'r> Reading<'r> {
         sources
     }
 
-    fn sinks(&mut self, root: &mut Table<'_>) -> Vec<ReadSink<'r>> {
+    fn sinks(&mut self, root: &mut Table<'_>, max_size: ByteSize) -> Vec<ReadSink<'r>> {
         let read: Vec<_> = self
             .named(root, "sinks")
             .into_iter()
-            .map(|(span, name, table)| self.sink(span, name, table))
+            .map(|(span, name, table)| self.sink(span, name, table, max_size))
             .collect();
         self.refuse_sharing(&read);
         read
@@ -208,7 +220,13 @@ impl<'r> Reading<'r> {
         }
     }
 
-    fn sink(&mut self, span: Range<usize>, name: Arc<str>, mut table: Table<'_>) -> ReadSink<'r> {
+    fn sink(
+        &mut self,
+        span: Range<usize>,
+        name: Arc<str>,
+        mut table: Table<'_>,
+        max_size: ByteSize,
+    ) -> ReadSink<'r> {
         future::refuse(Place::Sink, &mut table, &mut self.problems);
         let unknown = |name| ReadSink { span: span.clone(), name, sink_type: None, config: None };
         let Some((_, sink_type)) = table.take("type") else {
@@ -237,11 +255,14 @@ impl<'r> Reading<'r> {
         });
         let publish_timeout =
             self.collect(timeout.unwrap_or(Ok(PUBLISH_TIMEOUT)).map_err(|problem| vec![problem]));
+        let share = self.collect(Share::take(&mut table, max_size));
         let prepared = self.collect(found.prepare(&table));
-        let config = publish_timeout.zip(prepared).map(|(publish_timeout, prepared)| SinkConfig {
+        let complete = publish_timeout.zip(share).zip(prepared);
+        let config = complete.map(|((publish_timeout, share), prepared)| SinkConfig {
             name: Arc::clone(&name),
             sink_type: found.name(),
             publish_timeout,
+            share,
             prepared,
         });
         ReadSink { span, name, sink_type: Some(found), config }

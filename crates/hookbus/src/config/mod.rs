@@ -7,6 +7,7 @@
 mod admin;
 mod diagnostic;
 mod future;
+mod journal;
 mod load;
 mod mask;
 mod route;
@@ -19,15 +20,11 @@ use std::{
     sync::Arc,
 };
 
-use hookbus_core::{
-    SecretRef,
-    registry::Prepared,
-    route::Route,
-    units::{ByteSize, Duration},
-};
+use hookbus_core::{SecretRef, registry::Prepared, route::Route, units::Duration};
 
 pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
+pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
 pub use schema::schema;
 pub use server::{Limits, Server, Timeouts};
@@ -42,6 +39,8 @@ pub struct Config {
     pub server: Server,
     /// The admin listener, where one is wanted.
     pub admin: Option<Admin>,
+    /// The data folder and what accepted events may take there. `dir` starts from `base` already.
+    pub journal: Journal,
     /// Where events go that no try can deliver.
     pub dead_letters: DeadLetters,
     /// Who may send.
@@ -61,6 +60,8 @@ pub struct SinkConfig {
     pub sink_type: &'static str,
     /// How long one publish may take.
     pub publish_timeout: Duration,
+    /// What it may take of the journal.
+    pub share: Share,
     /// What opens it.
     pub prepared: Prepared,
 }
@@ -72,22 +73,5 @@ impl SinkConfig {
         let resolve = |credential: &SecretRef| credential.resolve(base).err();
         let missing = self.prepared.credentials().iter().filter_map(resolve);
         missing.map(|error| format!("sink `{}`: {error}", self.name)).collect()
-    }
-}
-
-/// The store of dead letters.
-#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[schemars(rename = "dead-letters")]
-pub struct DeadLetters {
-    /// Folder of `dead-letters.ndjson`, made with mode 0700. Default: `hookbus-data`.
-    pub dir: PathBuf,
-    /// When the file has grown to this, nothing is accepted that would end there: 503. Default: `256MiB`.
-    pub max_size: ByteSize,
-}
-
-impl Default for DeadLetters {
-    fn default() -> Self {
-        Self { dir: "hookbus-data".into(), max_size: ByteSize::from_bytes(256 << 20) }
     }
 }

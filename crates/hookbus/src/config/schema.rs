@@ -4,13 +4,14 @@ use hookbus_core::SinkRegistry;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Admin, DeadLetters, Server, route::RouteTable, source::SourceTable};
+use super::{Admin, DeadLetters, Journal, Server, route::RouteTable, source::SourceTable};
 
 /// JSON Schema (draft 2020-12) of a configuration file with these types of sink.
 pub fn schema(registry: &SinkRegistry) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let admin = generator.subschema_for::<Admin>();
     let server = generator.subschema_for::<Server>();
+    let journal = generator.subschema_for::<Journal>();
     let dead_letters = generator.subschema_for::<DeadLetters>();
     let source = generator.subschema_for::<SourceTable>();
     generator.subschema_for::<RouteTable>();
@@ -28,6 +29,9 @@ pub fn schema(registry: &SinkRegistry) -> Value {
             properties["type"] = json!({ "const": sink_type.name() });
             properties["publish-timeout"] =
                 json!({ "type": "string", "description": "how long one publish may take; default: 5s" });
+            properties["max-pending"] = json!({ "type": "string", "description": "bytes of undelivered events; default: half of the journal's max-size" });
+            properties["when-full"] = json!({ "enum": ["refuse", "dead-letter"], "description": "what happens to events beyond max-pending; default: refuse" });
+            properties["required"] = json!({ "type": "boolean", "description": "whether the bridge is ready only when this sink is; default: true" });
             let required = sink.entry("required").or_insert_with(|| json!([]));
             if let Some(required) = required.as_array_mut() {
                 required.push("type".into());
@@ -49,6 +53,7 @@ pub fn schema(registry: &SinkRegistry) -> Value {
         "properties": {
             "server": server,
             "admin": admin,
+            "journal": journal,
             "dead-letters": dead_letters,
             "sources": { "type": "object", "additionalProperties": source },
             "sinks": { "type": "object", "additionalProperties": { "oneOf": sinks } },

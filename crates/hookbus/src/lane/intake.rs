@@ -6,6 +6,8 @@ use hookbus_core::{Address, SinkError};
 use hookbus_journal::{Backlog, Entry, EntryId, Room};
 use tokio::time::Instant;
 
+use crate::metrics::SinkMetrics;
+
 use super::{
     Delivery, FromJournal, JOURNAL_BYTES, JOURNAL_EVENTS, PARKED, Ticket, backoff,
     budget::Budget,
@@ -59,7 +61,7 @@ enum Next {
 }
 
 impl Intake {
-    pub(super) fn new(sink: &Arc<str>, from: FromJournal) -> Self {
+    pub(super) fn new(sink: &Arc<str>, from: FromJournal, metrics: &Arc<SinkMetrics>) -> Self {
         let FromJournal { backlog, groups, dead_letters } = from;
         Self {
             sink: Arc::clone(sink),
@@ -67,7 +69,7 @@ impl Intake {
             groups,
             window: Arc::new(Budget::new(JOURNAL_EVENTS, JOURNAL_BYTES)),
             parked: Parked::default(),
-            letters: Letters::new(Arc::clone(sink), dead_letters),
+            letters: Letters::new(Arc::clone(sink), dead_letters, Arc::clone(metrics)),
             again: CHUNK,
             failures: 0,
             pause: None,

@@ -3,11 +3,14 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use hookbus_core::{Address, SinkError, VerifiedEvent};
-use hookbus_journal::{Entry, EntryId};
+use hookbus_journal::{Entry, EntryId, Letter};
 use tokio::task::JoinSet;
 
 use super::backoff;
-use crate::dead_letter::{DeadLetter, DeadLetters, NotKept};
+use crate::{
+    dead_letters::{LetterBox, log},
+    metrics::SinkMetrics,
+};
 
 /// Dead letters of one lane that may be on their way to the store at once, with their events in memory.
 const KEEPING: usize = 16;
@@ -17,7 +20,8 @@ const KEEPING: usize = 16;
 #[derive(Debug)]
 pub(super) struct Letters {
     sink: Arc<str>,
-    store: Arc<DeadLetters>,
+    store: Arc<LetterBox>,
+    metrics: Arc<SinkMetrics>,
     keeping: JoinSet<EntryId>,
     /// Those whose turn comes later; their events are read again then.
     waiting: VecDeque<GivenUp>,
@@ -32,8 +36,8 @@ pub(super) struct GivenUp {
 }
 
 impl Letters {
-    pub(super) fn new(sink: Arc<str>, store: Arc<DeadLetters>) -> Self {
-        Self { sink, store, keeping: JoinSet::new(), waiting: VecDeque::new() }
+    pub(super) fn new(sink: Arc<str>, store: Arc<LetterBox>, metrics: Arc<SinkMetrics>) -> Self {
+        Self { sink, store, metrics, keeping: JoinSet::new(), waiting: VecDeque::new() }
     }
 
     /// Makes an entry whose event is at hand a dead letter.
@@ -86,12 +90,14 @@ impl Letters {
     fn spawn(&mut self, given_up: GivenUp, event: VerifiedEvent, address: Address) {
         let GivenUp { id, error, attempts } = given_up;
         let (sink, store) = (Arc::clone(&self.sink), Arc::clone(&self.store));
-        let (reason, error) = (error.kind().as_str(), error.to_string());
-        let letter = DeadLetter { event, sink, address: Some(address), reason, error, attempts };
-        letter.log();
+        let reason = error.kind().as_str();
+        let letter = Letter::new(event, sink, reason, &error.to_string());
+        let letter = Letter { address: Some(address), attempts, entry: Some(id), ..letter };
+        log(&letter);
+        self.metrics.dead_letter(reason);
         self.keeping.spawn(async move {
             let mut failures = 0;
-            while let Err(error) = keep(&store, &letter).await {
+            while let Err(error) = store.keep(letter.clone()).await {
                 if failures == 0 {
                     let (sink, id) = (&letter.sink, letter.event.id().as_str());
                     tracing::error!(%sink, id, %error, "dead letter not kept; it is tried again until it is");
@@ -102,9 +108,4 @@ impl Letters {
             id
         });
     }
-}
-
-/// Writes a dead letter and waits until it is safe.
-async fn keep(store: &Arc<DeadLetters>, letter: &DeadLetter) -> Result<(), NotKept> {
-    store.keep(letter).await
 }

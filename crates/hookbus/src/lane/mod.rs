@@ -46,7 +46,7 @@ use tokio::{
 pub(crate) use groups::Groups;
 pub(crate) use ticket::Ticket;
 
-use crate::{dead_letter::DeadLetters, metrics::SinkMetrics};
+use crate::{dead_letters::LetterBox, metrics::SinkMetrics};
 use budget::{Budget, Charge};
 use health::WAIT;
 use intake::Intake;
@@ -89,7 +89,7 @@ pub(crate) struct FromJournal {
     /// What stays in order.
     pub(crate) groups: Arc<Groups>,
     /// Where it keeps what it gives up.
-    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) dead_letters: Arc<LetterBox>,
 }
 
 /// The way into a lane.
@@ -147,7 +147,7 @@ impl Lane {
         let metrics = Arc::clone(&config.metrics);
         let held = Arc::clone(&budget);
         metrics.pending.from(move || held.pending());
-        let intake = journal.map(|journal| Intake::new(&name, journal));
+        let intake = journal.map(|journal| Intake::new(&name, journal, &config.metrics));
         let requests = Arc::clone(&budget);
         let worker = Worker::new(Arc::clone(&name), sink, config, intake, requests, health.clone());
         let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));

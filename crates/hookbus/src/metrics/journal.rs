@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use hookbus_journal::Observer;
+
 use super::{
     Reading,
     histogram::{DURATIONS, Histogram, SIZES},
@@ -48,13 +50,14 @@ impl Default for JournalMetrics {
     }
 }
 
-impl JournalMetrics {
-    /// A group of so many events and bytes is durable; its fsync took so long.
-    #[allow(dead_code, reason = "told by the journal's writer")]
-    pub(crate) fn group(&self, events: u64, bytes: u64, fsync: Duration) {
+impl Observer for JournalMetrics {
+    fn group(&self, events: u64, bytes: u64, fsync: Duration) {
         self.events.fetch_add(events, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
-        self.group_events.observe(events);
         self.fsync_duration.observe_duration(fsync);
+        // Groups of cursors alone say nothing about how events share an fsync.
+        if events > 0 {
+            self.group_events.observe(events);
+        }
     }
 }

@@ -19,7 +19,6 @@ use std::{
 
 use prometheus_client::registry::Registry;
 
-#[allow(unused_imports, reason = "for whoever opens the journal")]
 pub(crate) use journal::{JournalFigures, JournalMetrics};
 pub(crate) use requests::{Answered, ConnectionMetrics, SourceMetrics};
 pub(crate) use sinks::{Pending, SinkMetrics};

@@ -1,0 +1,85 @@
+//! Commands on what is in the data folder. They go to the folder itself when no bridge runs, else to the bridge by a
+//! socket in it; one desk answers both ways.
+
+mod ask;
+mod by_journal;
+mod letters;
+mod redrive;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use hookbus_journal::DeadLetters;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+pub(crate) use ask::{NotAsked, ask};
+pub(crate) use by_journal::ByJournal;
+pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
+pub(crate) use redrive::{NotRedriven, Redrive, destinations};
+pub(crate) use server::Control;
+
+/// The socket's name in the data folder.
+const SOCKET: &str = "control.sock";
+/// Answers that may wait for a slow reader.
+const REPLIES: usize = 16;
+
+/// What may be asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// About dead letters.
+    DeadLetters(OnLetters),
+}
+
+/// One line of an answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    /// A dead letter.
+    Letter(Box<LetterLine>),
+    /// One that could not be dealt with, and why.
+    Failed { id: u64, error: String },
+    /// The end of an answer that came to its end.
+    Done { done: u64, failed: u64 },
+    /// The end of one that did not.
+    Error(String),
+}
+
+/// Where answers go.
+pub(crate) type Replies = mpsc::Sender<Reply>;
+
+/// Answers commands.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    letters: DeadLetters,
+    redrive: Arc<dyn Redrive>,
+}
+
+impl Desk {
+    pub(crate) fn new(letters: DeadLetters, redrive: Arc<dyn Redrive>) -> Self {
+        Self { letters, redrive }
+    }
+
+    /// Does what is asked. Ends early where nobody takes the answers any more.
+    async fn answer(&self, command: Command, replies: &Replies) {
+        let Command::DeadLetters(command) = command;
+        let last = match self.on_letters(command, replies).await {
+            Ok((done, failed)) => Reply::Done { done, failed },
+            Err(stopped) => Reply::Error(stopped.0),
+        };
+        let _ = replies.send(last).await;
+    }
+}
+
+/// Why an answer did not come to its end.
+struct Stopped(String);
+
+impl<E: std::error::Error> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
