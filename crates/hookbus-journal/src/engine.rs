@@ -21,7 +21,7 @@ use crate::{
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
-    segment::Segment,
+    segment::{START, Segment},
     store::Store,
 };
 
@@ -133,7 +133,9 @@ impl Engine {
         about: &[u8],
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
-        for _ in 0..2 {
+        let largest = self.settings.segment_size;
+        let most = largest.saturating_sub(self.settings.reserve(largest) + START);
+        for begun in [false, true] {
             let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, EVENT, about, Some(event));
@@ -142,6 +144,10 @@ impl Engine {
                 return Ok(sealed);
             }
             open.back_to(before);
+            // No segment is larger than this one, and in a new one there is little else.
+            if u64::from(sealed.2) > most || (begun && open.segment.header.capacity >= largest) {
+                break;
+            }
             self.turn_over(open)?;
         }
         Err(NotNow::Refused(JournalError::TooLarge))
