@@ -216,6 +216,13 @@ impl Engine {
             if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
                 return;
             }
+            // What is left is kept for the notes that let a segment go: without them the journal would stay full.
+            if !last
+                && open.room() < reserve / 2
+                && feed.cursor().oldest() <= feed.needed.load(Ordering::Acquire)
+            {
+                continue;
+            }
             self.note(open, at, false, &mut content);
         }
         if due {
