@@ -296,3 +296,6 @@ impl Progress {
         Cursor::restored(self.next, head, self.carried, &taken)
     }
 }
+
+#[cfg(test)]
+mod tests;
