@@ -6,6 +6,7 @@
 
 mod account;
 mod address;
+mod crash;
 mod crowd;
 mod outage;
 mod oversized;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: a bridge of one's own, a raw HTTP client, signatures, and reading
 //! back.
 
+mod ack;
 mod bridge;
 pub(crate) mod bus;
 mod http;
@@ -16,8 +17,9 @@ use tokio::{
 };
 
 pub(crate) use self::{
+    ack::Ack,
     bridge::{Bridge, Setup},
-    http::{Client, chunk, head, post},
+    http::{Client, Response, chunk, head, post},
     memory::Memory,
     provider::Provider,
     written::{DeadLetter, Written},
@@ -48,6 +50,11 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not come to this: {what}");
         look.tick().await;
     }
+}
+
+/// A text from the environment, by which `cargo xtask torture` chooses.
+pub(crate) fn text_of(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|text| !text.is_empty())
 }
 
 /// A number from the environment, by which `cargo xtask torture` makes a test longer.
