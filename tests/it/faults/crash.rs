@@ -120,7 +120,7 @@ impl Play {
         let (mut reading, mut mark) = (Reading::of(&sent), Mark::default());
         let late = Instant::now() + PATIENCE;
         loop {
-            read(&stage, &mut mark, &mut reading).await;
+            stage.enter("good", &mut mark, &mut reading).await;
             let missing = reading.missing();
             if missing == 0 {
                 break;
@@ -130,7 +130,7 @@ impl Play {
         }
         // What is there twice may be on its way still.
         bridge.stop().await;
-        read(&stage, &mut mark, &mut reading).await;
+        stage.enter("good", &mut mark, &mut reading).await;
         let account = reading.close(&sent).unwrap_or_else(|wrong| panic!("{wrong}"));
         say(&table(stage.kind, what, crashes, took, &sent, &account));
         // A client whose answer is cut off sends again, and without a journal nobody knows.
@@ -141,19 +141,6 @@ impl Play {
         let most = each * usize::try_from(crashes).unwrap();
         assert!(account.duplicates <= most, "more duplicates than {most}: {account}");
         assert_eq!(account.given_up, 0, "all clients insist: {account}");
-    }
-}
-
-/// Reads what has come.
-async fn read(stage: &Stage, mark: &mut Mark, reading: &mut Reading<'_>) {
-    loop {
-        let page = stage.page("good", mark).await;
-        if page.is_empty() {
-            return;
-        }
-        for found in page {
-            reading.enter(&found).unwrap_or_else(|wrong| panic!("{wrong}"));
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
 use crate::{
@@ -133,7 +133,9 @@ impl Crowd {
         for client in 0..habits.clients {
             let first = SUBJECTS.fetch_add(habits.subjects, Relaxed);
             let insists = habits.insists == Insists::Everybody || client % 2 == 0;
-            clients.spawn(send(Arc::clone(&seen), first, insists));
+            // One after the other, not all at once.
+            let begin = Instant::now() + habits.pace.mul_f64(client as f64 / habits.clients as f64);
+            clients.spawn(send(Arc::clone(&seen), first, begin, insists));
         }
         Self { seen, clients }
     }
@@ -182,10 +184,10 @@ impl Crowd {
 }
 
 /// One client, until it is told to stop.
-async fn send(seen: Arc<Seen>, first: u64, insists: bool) -> Vec<Sent> {
+async fn send(seen: Arc<Seen>, first: u64, begin: Instant, insists: bool) -> Vec<Sent> {
     let habits = &seen.habits;
     let mut line = Line { address: seen.address, client: None };
-    let mut pace = interval(habits.pace);
+    let mut pace = interval_at(begin, habits.pace);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut all = Vec::new();
     for subject in (first..first + habits.subjects).cycle() {

@@ -20,7 +20,7 @@ pub(crate) use self::{
     ack::Ack,
     bridge::{Bridge, Setup},
     http::{Client, Response, chunk, head, post},
-    memory::Memory,
+    memory::{Memory, held},
     provider::Provider,
     written::{DeadLetter, Written},
 };

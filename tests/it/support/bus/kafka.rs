@@ -36,16 +36,18 @@ pub(crate) async fn page(brokers: &str, topic: &str, from: Offsets) -> (Vec<Arri
     spawn_blocking(move || page_blocking(&brokers, &topic, from)).await.unwrap()
 }
 
-/// Counts the records of a topic as often as it is asked, by one connection.
-pub(crate) fn counter(brokers: &str, topic: &str) -> impl FnMut() -> u64 + use<> {
-    let (consumer, topic) = (consumer(brokers), topic.to_owned());
-    move || {
+/// How many records a topic has.
+pub(crate) async fn count(brokers: &str, topic: &str) -> u64 {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+    let counted = spawn_blocking(move || {
+        let consumer = consumer(&brokers);
         let length = |partition| {
             let (low, high) = consumer.fetch_watermarks(&topic, partition, PATIENCE).unwrap();
             (high - low).unsigned_abs()
         };
         (0..PARTITIONS).map(length).sum()
-    }
+    });
+    counted.await.unwrap()
 }
 
 fn consumer(brokers: &str) -> BaseConsumer {

@@ -54,6 +54,16 @@ pub(crate) async fn page(broker: &Contact, place: &str, mark: &mut Mark) -> Vec<
     }
 }
 
+/// How many events are at a place.
+pub(crate) async fn count(broker: &Contact, place: &str) -> u64 {
+    let url = broker.url();
+    match broker.kind() {
+        Kind::Redis => redis::command(url, &["XLEN", place]).await,
+        Kind::RabbitMq => Rabbit::at(url).await.count(place).await as u64,
+        Kind::Kafka => kafka::count(url, place).await,
+    }
+}
+
 impl Arrived {
     /// The event's id.
     pub(crate) fn id(&self) -> &str {
