@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::crowd::Sent;
-use crate::support::{Provider, bus::Arrived};
+use super::{crowd::Sent, stage::Stage};
+use crate::support::{
+    Provider,
+    bus::{Arrived, Mark},
+};
 
 /// The figures of a test.
 #[derive(Debug, Default)]
@@ -111,6 +114,19 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(Some(sent))
+    }
+
+    /// Enters what has come to a place since this mark.
+    pub(super) async fn enter_all(&mut self, stage: &Stage, place: &str, mark: &mut Mark) {
+        loop {
+            let page = stage.page(place, mark).await;
+            if page.is_empty() {
+                return;
+            }
+            for found in page {
+                self.enter(&found).unwrap_or_else(|wrong| panic!("{}: {wrong}", stage.kind));
+            }
+        }
     }
 
     /// How many events that were answered 200 have not been read.

@@ -120,7 +120,7 @@ impl Play {
         let (mut reading, mut mark) = (Reading::of(&sent), Mark::default());
         let late = Instant::now() + PATIENCE;
         loop {
-            stage.enter("good", &mut mark, &mut reading).await;
+            reading.enter_all(&stage, "good", &mut mark).await;
             let missing = reading.missing();
             if missing == 0 {
                 break;
@@ -130,7 +130,7 @@ impl Play {
         }
         // What is there twice may be on its way still.
         bridge.stop().await;
-        stage.enter("good", &mut mark, &mut reading).await;
+        reading.enter_all(&stage, "good", &mut mark).await;
         let account = reading.close(&sent).unwrap_or_else(|wrong| panic!("{wrong}"));
         say(&table(stage.kind, what, crashes, took, &sent, &account));
         // A client whose answer is cut off sends again, and without a journal nobody knows.

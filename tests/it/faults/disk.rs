@@ -22,7 +22,7 @@ use super::{
 use crate::support::{
     Ack, Bridge, PATIENCE, Written,
     bus::{Arrived, Mark},
-    in_company, number_of,
+    in_company, number_of, skip,
 };
 
 /// Room on the disk, in MiB.
@@ -40,7 +40,7 @@ impl SmallDisk {
     /// Mounts one; nothing, where we may not.
     fn mount() -> Option<Self> {
         if !geteuid().is_root() {
-            say("skipped: faults::disk: needs root, to mount a small file system");
+            skip("faults::disk", "root, to mount a small file system");
             return None;
         }
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -157,7 +157,7 @@ async fn a_full_and_a_read_only_disk_lose_nothing_and_heal() {
     let sent = crowd.disperse().await;
     stage.restart().await;
     let account = settle(&sent, async |reading| {
-        stage.enter("good", &mut Mark::default(), reading).await;
+        reading.enter_all(&stage, "good", &mut Mark::default()).await;
     })
     .await;
     bridge.stop().await;
@@ -203,7 +203,7 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     high.show(&format!("{enough} events of {LARGE} bytes through a journal of {mib} MiB"), &[]);
     stage.restart().await;
     let low = settle(&low, async |reading| {
-        stage.enter("low", &mut Mark::default(), reading).await;
+        reading.enter_all(&stage, "low", &mut Mark::default()).await;
     })
     .await;
     bridge.stop().await;
@@ -271,4 +271,27 @@ fn arrived(written: Written) -> Arrived {
 /// Past the capture of the test harness: these are the figures.
 fn say(text: &str) {
     writeln!(io::stderr(), "{text}").unwrap();
+}
+
+#[test]
+fn a_small_disk_is_full_read_only_and_back() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let ours = disk.path().join("ours");
+    let write = |bytes: &[u8]| fs::write(&ours, bytes);
+    write(b"before").unwrap();
+    disk.fill();
+    assert_eq!(write(&[0; 9000]).unwrap_err().kind(), ErrorKind::StorageFull);
+    disk.free();
+    write(b"behind").unwrap();
+    let open = File::create(&ours).unwrap();
+    assert!(!disk.remount("ro"), "a file is open");
+    drop(open);
+    assert!(disk.remount("ro"));
+    assert_eq!(write(b"behind").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    assert!(disk.remount("rw"));
+    write(b"behind").unwrap();
+    let path = disk.path().to_owned();
+    drop(disk);
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!path.exists() && !mounts.contains(path.to_str().unwrap()), "{mounts}");
 }

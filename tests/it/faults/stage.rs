@@ -4,7 +4,6 @@ use hookbus_brokers::{Broker, ClaimedDoor, Kind, Options, private};
 use hookbus_testkit::FaultProxy;
 use tokio::task::spawn_blocking;
 
-use super::account::Reading;
 use crate::support::{
     Ack,
     bus::{Arrived, Mark, count, kafka, page, rabbitmq::Rabbit, redis},
@@ -148,19 +147,6 @@ to = [{{ sink = "bus", {to} }}]
     /// What has come to a place since this mark, which moves on; nothing where nothing has.
     pub(super) async fn page(&self, name: &str, mark: &mut Mark) -> Vec<Arrived> {
         page(self.broker(), name, mark).await
-    }
-
-    /// Reads what has come to a place since this mark into an account.
-    pub(super) async fn enter(&self, name: &str, mark: &mut Mark, reading: &mut Reading<'_>) {
-        loop {
-            let page = self.page(name, mark).await;
-            if page.is_empty() {
-                return;
-            }
-            for found in page {
-                reading.enter(&found).unwrap_or_else(|wrong| panic!("{}: {wrong}", self.kind));
-            }
-        }
     }
 
     /// How many events are at a place.

@@ -1,9 +1,8 @@
 //! When the bridges of these tests answer.
 
-use std::{
-    env, fmt,
-    io::{self, Write as _},
-};
+use std::{fmt, str::FromStr};
+
+use super::{skip, text_of};
 
 /// When a request is answered 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +19,8 @@ const USUALLY: Ack = Ack::Sinks;
 impl Ack {
     /// What tests use that are not about it: what `HOOKBUS_TEST_ACK` says, where it is set.
     pub(crate) fn usual() -> Self {
-        match env::var("HOOKBUS_TEST_ACK").as_deref() {
-            Err(_) => USUALLY,
-            Ok("journal") => Self::Journal,
-            Ok("sinks") => Self::Sinks,
-            Ok(other) => panic!("HOOKBUS_TEST_ACK={other}: there are journal, sinks"),
-        }
+        let chosen = text_of("HOOKBUS_TEST_ACK").map(|text| text.parse());
+        chosen.map_or(USUALLY, |ack| ack.unwrap_or_else(|wrong| panic!("HOOKBUS_TEST_ACK: {wrong}")))
     }
 
     /// Whether what only a journal can do can be tested; where it cannot, a line on stderr says so, and the test is to
@@ -33,9 +28,21 @@ impl Ack {
     pub(crate) fn is_journal(test: &str) -> bool {
         let journal = Self::usual() == Self::Journal;
         if !journal {
-            writeln!(io::stderr(), "skipped: {test}: needs a journal").unwrap();
+            skip(test, "a journal");
         }
         journal
+    }
+}
+
+impl FromStr for Ack {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "journal" => Ok(Self::Journal),
+            "sinks" => Ok(Self::Sinks),
+            other => Err(format!("there are journal, sinks, not {other}")),
+        }
     }
 }
 

@@ -9,7 +9,11 @@ mod memory;
 mod provider;
 mod written;
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use tokio::{
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -50,6 +54,14 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not come to this: {what}");
         look.tick().await;
     }
+}
+
+/// Says that a test is skipped for want of something, past the capture of the test harness; where figures are what the
+/// test is run for, that is a failure.
+pub(crate) fn skip(test: &str, needs: &str) {
+    let line = format!("skipped: {test}: needs {needs}");
+    assert!(text_of("HOOKBUS_TEST_SKIPS").as_deref() != Some("never"), "{line}");
+    writeln!(io::stderr(), "{line}").unwrap();
 }
 
 /// A text from the environment, by which `cargo xtask torture` chooses.
