@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    io::{self, Write as _},
     time::Duration,
 };
 
@@ -11,6 +10,7 @@ use super::{crowd::Sent, stage::Stage};
 use crate::support::{
     Provider,
     bus::{Arrived, Mark},
+    say,
 };
 
 /// The figures of a test.
@@ -66,7 +66,7 @@ impl Account {
             let [down, after] = [down, after].map(Duration::as_secs_f64);
             line += &format!(", down for {down:.1} s ({after:.1} s after the broker was back)");
         }
-        io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+        say(&line);
     }
 }
 

@@ -1,12 +1,6 @@
 //! A journal that holds a lot: how soon a bridge is ready with it, and that memory does not grow with what went through.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use hookbus_brokers::{Kind, Options};
 use hookbus_tests::load::{self, Events, Report, Settings, Shape};
@@ -16,7 +10,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 use super::stage::{Stage, durable};
 use crate::{
     corpus,
-    support::{Ack, Bridge, PATIENCE, Provider, alone, held, number_of},
+    support::{Ack, Bridge, PATIENCE, Provider, alone, held, number_of, say},
 };
 
 /// Events prepared at a time; 1.5 kB of memory each.
@@ -188,9 +182,4 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     files
-}
-
-/// Past the capture of the test harness: these are the figures.
-fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").unwrap();
 }

@@ -1,10 +1,7 @@
 //! The bridge, or the broker, is killed under load at random instants, again and again: what was answered 200 arrives,
 //! unchanged, in order, and at most one window of it twice for each crash.
 
-use std::{
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use hookbus_brokers::{Kind, free_address};
 use hookbus_tests::dice::Dice;
@@ -15,7 +12,7 @@ use super::{
     crowd::{Broken, Crowd, Habits, Insists, Sent},
     stage::{Stage, durable},
 };
-use crate::support::{Ack, Bridge, PATIENCE, bus::Mark, in_company, number_of, text_of};
+use crate::support::{Ack, Bridge, PATIENCE, bus::Mark, in_company, number_of, say, text_of};
 
 /// The events that a lane may have handed over at once: at most so many are there twice after a crash.
 fn window(kind: Kind) -> usize {
@@ -156,9 +153,4 @@ fn table(kind: Kind, what: &str, crashes: u64, took: Duration, sent: &[Sent], ac
          | {refused} | {unanswered} |",
         ack = Ack::usual(),
     )
-}
-
-/// Past the capture of the test harness: these are the figures.
-fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").unwrap();
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Write as _},
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -22,7 +22,7 @@ use super::{
 use crate::support::{
     Ack, Bridge, PATIENCE, Written,
     bus::{Arrived, Mark},
-    in_company, number_of, skip,
+    in_company, number_of, say, skip,
 };
 
 /// Room on the disk, in MiB.
@@ -187,7 +187,7 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     let high = Habits { clients: 8, pace: Duration::from_millis(20), padding: LARGE, ..all };
     let (low, high) = (Crowd::of(low, bridge.address(), "low"), Crowd::of(high, bridge.address(), "high"));
     // Ten times of what the journal may hold. Those who send it are never in a hurry: the sink keeps up.
-    let (enough, late) = ((10 * mib << 20) / LARGE as u64, Instant::now() + 10 * PATIENCE);
+    let (enough, late) = (10 * (mib << 20) / LARGE as u64, Instant::now() + 10 * PATIENCE);
     while high.count_accepted() < enough {
         assert!(Instant::now() < late, "{} of {enough} accepted", high.count_accepted());
         sleep(Duration::from_millis(20)).await;
@@ -266,11 +266,6 @@ fn arrived(written: Written) -> Arrived {
         body,
         at: None,
     }
-}
-
-/// Past the capture of the test harness: these are the figures.
-fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").unwrap();
 }
 
 #[test]

@@ -1,10 +1,7 @@
 //! RabbitMQ is gone for a long time while Redis and Kafka go on: they notice nothing, and neither do the clients; when
 //! it is back it gets what it missed, in order.
 
-use std::{
-    io::{self, Write as _},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use hookbus_brokers::Kind;
 use hookbus_tests::load::Histogram;
@@ -15,7 +12,7 @@ use super::{
     crowd::{Broken, Crowd, Habits, Insists, Sent},
     stage::{Stage, durable},
 };
-use crate::support::{Ack, Bridge, PATIENCE, bus::Mark, in_company, number_of};
+use crate::support::{Ack, Bridge, PATIENCE, bus::Mark, in_company, number_of, say};
 
 /// The name of the topic, the queue and the stream.
 const PLACE: &str = "isolation";
@@ -91,8 +88,7 @@ async fn a_bus_that_is_gone_costs_the_others_nothing() {
             shown(meanwhile)
         );
     }
-    // Past the capture of the test harness: these are the figures.
-    io::stderr().write_all(text.as_bytes()).unwrap();
+    say(text.trim_end());
 }
 
 /// The three buses, RabbitMQ last; nothing, where one is not installed.

@@ -61,7 +61,12 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) fn skip(test: &str, needs: &str) {
     let line = format!("skipped: {test}: needs {needs}");
     assert!(text_of("HOOKBUS_TEST_SKIPS").as_deref() != Some("never"), "{line}");
-    writeln!(io::stderr(), "{line}").unwrap();
+    say(&line);
+}
+
+/// Shows a figure, whatever becomes of the test's other output.
+pub(crate) fn say(text: &str) {
+    io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 /// A text from the environment, by which `cargo xtask torture` chooses.
