@@ -102,7 +102,7 @@ impl Play {
         stage.make("good").await;
         // Where it listens is written down, so that it is found again.
         let listen = free_address().unwrap().to_string();
-        let config = stage.config_at(&listen, "", &[("good", &stage.to("good"))]);
+        let config = stage.config_at(&listen, Ack::usual(), "", &[("good", &stage.to("good"))]);
         let bridge = Bridge::start_with(&config).await;
         let crowd = Crowd::of(habits(), bridge.address(), "good");
         Some(Self { what, stage, bridge, crowd, dice, begun: Instant::now() })

@@ -67,15 +67,15 @@ impl Stage {
         format!("[sinks.{name}]\ntype = \"{kind}\"\n{way}\n{keys}\n")
     }
 
-    /// The configuration of a bridge: a sink `bus` with these further keys, and a route for each source, of this name,
+    /// The configuration of a bridge that answers when its sinks have confirmed: a sink `bus` with these further keys, and a route for each source, of this name,
     /// to a destination, of these keys.
     pub(super) fn config(&self, keys: &str, routes: &[(&str, &str)]) -> String {
-        self.config_at("127.0.0.1:0", keys, routes)
+        self.config_at("127.0.0.1:0", Ack::Sinks, keys, routes)
     }
 
-    /// The same for a bridge that listens here.
-    pub(super) fn config_at(&self, listen: &str, keys: &str, routes: &[(&str, &str)]) -> String {
-        let (sink, ack) = (self.sink("bus", keys), Ack::usual());
+    /// The same for a bridge that listens here, and answers then.
+    pub(super) fn config_at(&self, listen: &str, ack: Ack, keys: &str, routes: &[(&str, &str)]) -> String {
+        let sink = self.sink("bus", keys);
         let mut config = format!(
             r#"[server]
 listen = "{listen}"
