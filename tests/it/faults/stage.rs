@@ -67,8 +67,8 @@ impl Stage {
         format!("[sinks.{name}]\ntype = \"{kind}\"\n{way}\n{keys}\n")
     }
 
-    /// The configuration of a bridge that answers when its sinks have confirmed: a sink `bus` with these further keys, and a route for each source, of this name,
-    /// to a destination, of these keys.
+    /// The configuration of a bridge that answers when its sinks have confirmed: a sink `bus` with these further keys,
+    /// and a route for each source, of this name, to a destination, of these keys.
     pub(super) fn config(&self, keys: &str, routes: &[(&str, &str)]) -> String {
         self.config_at("127.0.0.1:0", Ack::Sinks, keys, routes)
     }
