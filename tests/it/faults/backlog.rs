@@ -1,4 +1,5 @@
-//! A journal that holds a lot: how soon a bridge is ready with it, and that memory does not grow with what went through.
+//! A journal that holds a lot: how soon a bridge is ready with it, and that memory does not grow with what went
+//! through.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 

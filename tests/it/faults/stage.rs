@@ -56,7 +56,7 @@ impl Stage {
         &self.proxy.as_ref().expect("started with one").0
     }
 
-    /// Its address, or that of its proxy, as a table of a configuration: the sink of this name, with these further keys.
+    /// The table of a configuration that is a sink of this name here, with these further keys.
     pub(super) fn sink(&self, name: &str, keys: &str) -> String {
         let address = self.proxy.as_ref().map_or(self.broker().address(), |(proxy, _)| proxy.address());
         let (kind, way) = match self.kind {

@@ -126,8 +126,8 @@ impl Bridge {
         timeout(PATIENCE, self.child.kill()).await.expect("it does not end").unwrap();
     }
 
-    /// Starts another process in the folder of the one that has ended, and waits for nothing. Its log begins anew. Where
-    /// clients are to find it again the configuration says where it listens.
+    /// Starts another process in the folder of the one that has ended, and waits for nothing. Its log begins anew.
+    /// Where clients are to find it again the configuration says where it listens.
     pub(crate) fn start_again(&mut self) {
         (self.child, self.log) = launch(self.folder.path());
         self.pid = pid(&self.child);

@@ -36,8 +36,8 @@ const SECRET: &str = "aG9va2J1cyBiZW5jaG1hcmsgc2VjcmV0\n";
 pub(crate) enum Bench {
     /// From the socket to a sink that keeps events in memory: requests per second and CPU per request.
     Ingress(Ingress),
-    /// From the socket to each bus, answered from the journal and from the sinks: accepted and drained a second, CPU per
-    /// event, latencies, memory.
+    /// From the socket to each bus, answered from the journal and from the sinks: accepted and drained a second,
+    /// CPU per event, latencies, memory.
     Bridge(bridge::Bridge),
     /// Batches straight into the sink of each bus, beside the best loop of its driver in the same run.
     Sinks(sinks::Sinks),
