@@ -57,11 +57,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn append(
-        &self,
-        event: &VerifiedEvent,
-        destinations: &[Destination],
-    ) -> Result<Commit, JournalError> {
+    pub fn append(&self, event: &VerifiedEvent, destinations: &[Destination]) -> Result<Commit, JournalError> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next += 1;
         for (at, destination) in destinations.iter().enumerate() {
