@@ -27,7 +27,8 @@ pub enum NotRestored {
 }
 
 /// Names of attributes that a signature may leave out.
-const ATTRIBUTES: [&str; 7] = ["id", "type", "subject", "time", "datacontenttype", "contentencoding", "data"];
+const ATTRIBUTES: [&str; 7] =
+    ["id", "type", "subject", "time", "datacontenttype", "contentencoding", "data"];
 
 /// An event in the order it is written, borrowed both ways. Changing it changes the format.
 #[derive(Serialize, Deserialize)]
@@ -93,11 +94,7 @@ impl VerifiedEvent {
             subject: inner.subject.as_deref(),
             time: inner.time.map(EventTime::to_parts),
             received: (since.as_secs(), since.subsec_nanos()),
-            proof: inner
-                .proof
-                .iter()
-                .map(|(name, value)| (name.as_str(), Bytes::new(value.as_bytes())))
-                .collect(),
+            proof: inner.proof.iter().map(|(name, value)| (name.as_str(), Bytes::new(value.as_bytes()))).collect(),
             content_type: inner.content_type.as_ref().map(bytes),
             content_encoding: inner.content_encoding.as_ref().map(bytes),
             unsigned: unsigned.fold(0, |bits, (at, _)| bits | 1 << at),
@@ -138,10 +135,7 @@ impl Written<'_> {
             received: received(self.received)?,
             proof,
             content_type: self.content_type.map(header).map_or(Some(None), |value| value.map(Some))?,
-            content_encoding: self
-                .content_encoding
-                .map(header)
-                .map_or(Some(None), |value| value.map(Some))?,
+            content_encoding: self.content_encoding.map(header).map_or(Some(None), |value| value.map(Some))?,
             unsigned: unsigned.map(|(_, name)| name).collect(),
             signed_method: self.signed_method.map(Box::from),
             signed_url: self.signed_url.map(Box::from),

@@ -16,10 +16,7 @@ impl Address {
     pub(crate) fn new(mut parts: Vec<(&AddressKey, Box<str>)>) -> Self {
         parts.sort_by_key(|(key, _)| key.decides_order());
         let place = parts.iter().filter(|(key, _)| !key.decides_order()).count();
-        Self {
-            parts: parts.into_iter().map(|(key, value)| (Cow::Borrowed(key.name()), value)).collect(),
-            place,
-        }
+        Self { parts: parts.into_iter().map(|(key, value)| (Cow::Borrowed(key.name()), value)).collect(), place }
     }
 
     /// An address as it was written down: the keys and values of [`Address::iter`], of which the first `place` say where
