@@ -23,7 +23,7 @@ use crate::{
     journal::{Destination, Settings},
     keeper,
     known::{Asked, KnownFiles},
-    segment::Segment,
+    segment::{START, Segment},
     store::Store,
 };
 
@@ -192,7 +192,9 @@ impl Engine {
         about: &[u8],
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
-        for _ in 0..2 {
+        let largest = self.settings.segment_size;
+        let most = largest.saturating_sub(self.settings.reserve(largest) + START);
+        for begun in [false, true] {
             let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, kind, about, Some(event));
@@ -201,6 +203,10 @@ impl Engine {
                 return Ok(sealed);
             }
             open.back_to(before);
+            // No segment is larger than this one, and in a new one there is little else.
+            if u64::from(sealed.2) > most || (begun && open.segment.header.capacity >= largest) {
+                break;
+            }
             self.turn_over(open)?;
         }
         Err(NotNow::Refused(JournalError::TooLarge))
@@ -274,6 +280,13 @@ impl Engine {
             let reserve = self.settings.reserve(open.segment.header.capacity);
             if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
                 return IDLE;
+            }
+            // What is left is kept for the notes that let a segment go: without them the journal would stay full.
+            if !last
+                && open.room() < reserve / 2
+                && feed.cursor().oldest() <= feed.needed.load(Ordering::Acquire)
+            {
+                continue;
             }
             self.note(open, at, false, &mut content);
         }

@@ -352,3 +352,6 @@ impl Progress {
         Cursor::restored(self.next, head, self.carried, &taken)
     }
 }
+
+#[cfg(test)]
+mod tests;
