@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Appended, Commit, JournalError},
-    cursor::Ahead,
+    cursor::{Ahead, NOTE_AFTER},
     dedup::Identities,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
@@ -27,8 +27,7 @@ use crate::{
     store::Store,
 };
 
-/// A cursor is noted with the next group after so many changes, or after so long.
-const NOTE_AFTER: usize = 512;
+/// A cursor that has changed is noted after so long.
 const NOTE_WITHIN: Duration = Duration::from_millis(20);
 /// How long the writer waits for work before it looks for cursors to note.
 const IDLE: Duration = Duration::from_millis(250);
@@ -263,20 +262,24 @@ impl Engine {
         }
     }
 
-    /// Notes the cursors that have changed, where it is time.
-    fn note_changes(&self, open: &mut Open, now: Instant) {
+    /// Notes the cursors that have changed, where it is time. How long until it is time for the others.
+    fn note_changes(&self, open: &mut Open, now: Instant) -> Duration {
         let last = self.stopping.load(Ordering::Acquire);
         let due = last || now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
-        let mut content = Vec::new();
+        let (mut content, mut wait) = (Vec::new(), IDLE);
         for (at, feed) in self.feeds.iter().enumerate() {
             let changes = feed.cursor().changes();
-            if changes == 0 || !(due || changes >= NOTE_AFTER) {
+            if changes == 0 {
+                continue;
+            }
+            if !due && changes < NOTE_AFTER {
+                wait = NOTE_WITHIN;
                 continue;
             }
             // A cursor is small, but for the one of a sink with much that is stuck.
             let reserve = self.settings.reserve(open.segment.header.capacity);
             if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
-                return;
+                return IDLE;
             }
             // What is left is kept for the notes that let a segment go: without them the journal would stay full.
             if !last
@@ -290,6 +293,7 @@ impl Engine {
         if due {
             open.notes_at = now;
         }
+        wait
     }
 
     fn wake(&self, open: &Open) {
@@ -349,9 +353,10 @@ impl Engine {
     fn next_group(&self) -> Option<Group> {
         let mut open = self.open();
         loop {
-            if open.closed.is_empty() {
-                self.note_changes(&mut open, Instant::now());
-            }
+            let wait = match open.closed.is_empty() {
+                true => self.note_changes(&mut open, Instant::now()),
+                false => IDLE,
+            };
             if let Some(group) = open.take() {
                 return Some(group);
             }
@@ -359,7 +364,7 @@ impl Engine {
                 return None;
             }
             open.idle = true;
-            let waited = self.work.wait_timeout(open, IDLE);
+            let waited = self.work.wait_timeout(open, wait);
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
             open.idle = false;
         }
@@ -498,16 +503,17 @@ impl Engine {
         self.pause.wake();
     }
 
-    /// Notes the cursors that need less than what the disk says, and waits until that is safe, at most so long.
-    pub(crate) fn note_lagging(&self, time: Duration) {
-        let lagging = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) < feed.cursor().oldest();
+    /// Notes the cursors that need a segment no more while the disk still says so, and waits until that is safe, at most
+    /// so long.
+    pub(crate) fn note_past(&self, segment: u64, time: Duration) {
+        let lags = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) <= segment;
         let until = Instant::now() + time;
-        for feed in self.feeds.iter().filter(lagging) {
+        for feed in self.feeds.iter().filter(lags) {
             feed.cursor().note_all();
         }
         let mut open = self.open();
         self.wake(&open);
-        while self.feeds.iter().any(|feed| lagging(&feed)) && !self.stopping.load(Ordering::Acquire) {
+        while self.feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
