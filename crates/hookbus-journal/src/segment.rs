@@ -332,7 +332,7 @@ fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Foo
     page.extend_from_slice(&check);
     let place = Place { generation: number, sequence: 0, durable: 0 };
     let mut content = Vec::new();
-    let mut note = |page: &mut Vec<u8>, at: usize, kind, content: &[u8]| {
+    let note = |page: &mut Vec<u8>, at: usize, kind, content: &[u8]| {
         page.resize(at, 0);
         // Invariant: these notes are a few bytes.
         let sealed = key.seal_note(place, kind, content, page);

@@ -2,6 +2,13 @@
 //!
 //! `HOOKBUS_POWER_CUTS` says how many cuts; `HOOKBUS_POWER_CUT_SEED` runs the one case that a failure names.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails says so"
+)]
+
 mod cut;
 mod rig;
 
@@ -170,7 +177,7 @@ impl Case {
             match rig.journal.append(&event, &to).await {
                 Ok(commit) => commits.push((number, commit)),
                 Err(JournalError::Full | JournalError::SinkFull { .. }) => {
-                    self.ledger().is(number, Fate::Refused)
+                    self.ledger().is(number, Fate::Refused);
                 }
                 Err(error) => panic!("{error}"),
             }
