@@ -1,4 +1,4 @@
-//! Runs end-to-end tests longer than the suite does, in a release build, and lets them show their figures.
+//! Runs tests longer than the suite does, in a release build, and lets them show their figures.
 
 use clap::{Args, Subcommand, ValueEnum};
 use hookbus_brokers::{Kind, install};
@@ -96,6 +96,13 @@ enum What {
         #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(8..))]
         events: u64,
     },
+    /// Cut the power of a journal on a simulated disk again and again, also while it is opened: nothing accepted is
+    /// lost, and nothing that was noted as delivered comes again.
+    PowerCuts {
+        /// How many times.
+        #[arg(default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        cuts: u64,
+    },
 }
 
 /// Who is killed.
@@ -107,6 +114,8 @@ enum Victim {
 
 /// What to run, and what makes it longer.
 struct Longer {
+    /// The target the test is in.
+    target: &'static str,
     /// A test, or a module of tests.
     name: &'static str,
     variables: Vec<(&'static str, String)>,
@@ -120,11 +129,11 @@ impl Torture {
         let selection = |command: &mut std::process::Command| {
             command.args(SELECTION).args(["--profile", profile]);
         };
-        let mut build = cargo(["build", "--bin", "hookbus", "--test", "it"]);
-        selection(&mut build);
-        run(&mut build)?;
-        for Longer { name, variables } in self.what.longer() {
-            let mut command = cargo(["test", "--test", "it"]);
+        for Longer { target, name, variables } in self.what.longer() {
+            let mut build = cargo(["build", "--bin", "hookbus", "--test", target]);
+            selection(&mut build);
+            run(&mut build)?;
+            let mut command = cargo(["test", "--test", target]);
             selection(&mut command);
             command.args(["--", name, "--nocapture"]).env("HOOKBUS_TEST_SKIPS", "never");
             run(command.envs(variables))?;
@@ -137,7 +146,7 @@ impl What {
     /// The brokers that it needs.
     fn needs(self) -> &'static [Kind] {
         match self {
-            Self::Load { .. } | Self::Sigterm { .. } => &[],
+            Self::Load { .. } | Self::Sigterm { .. } | Self::PowerCuts { .. } => &[],
             Self::Faults { .. } | Self::Buses { .. } | Self::Outage { .. } | Self::Crash { .. } => &Kind::ALL,
             Self::Disk { .. } | Self::Big { .. } => &[Kind::Redis],
         }
@@ -146,7 +155,7 @@ impl What {
     fn longer(self) -> Vec<Longer> {
         let one = |name, variables: &[(&'static str, u64)]| {
             let text = |(variable, value): &(&'static str, u64)| (*variable, value.to_string());
-            vec![Longer { name, variables: variables.iter().map(text).collect() }]
+            vec![Longer { target: "it", name, variables: variables.iter().map(text).collect() }]
         };
         match self {
             Self::Load { requests } => one(
@@ -184,7 +193,7 @@ impl What {
                         ("HOOKBUS_TEST_BUS", bus.name().to_owned()),
                     ];
                     variables.extend(seed.map(|seed| ("HOOKBUS_TEST_SEED", seed.to_string())));
-                    Longer { name, variables }
+                    Longer { target: "it", name, variables }
                 };
                 buses.into_iter().map(each).collect()
             }
@@ -198,6 +207,11 @@ impl What {
             Self::Big { gib, events } => {
                 one("faults::backlog::", &[("HOOKBUS_TEST_MIB", gib * 1024), ("HOOKBUS_TEST_EVENTS", events)])
             }
+            Self::PowerCuts { cuts } => vec![Longer {
+                target: "power_cut",
+                name: "whenever_the_power_goes_nothing_accepted_is_lost_and_nothing_resolved_comes_again",
+                variables: vec![("HOOKBUS_POWER_CUTS", cuts.to_string())],
+            }],
         }
     }
 }
@@ -219,6 +233,7 @@ mod tests {
             ("faults::disk", include_str!("../../tests/it/faults/disk.rs")),
             ("faults::backlog", include_str!("../../tests/it/faults/backlog.rs")),
             ("buses", include_str!("../../tests/it/buses/mod.rs")),
+            ("", include_str!("../../crates/hookbus-journal/tests/power_cut.rs")),
         ];
         let crash = |victim| What::Crash { times: None, bus: None, victim, seed: Some(1) };
         let tortures = [
@@ -231,11 +246,12 @@ mod tests {
             What::Outage { seconds: 1, rate: 1 },
             What::Disk { rounds: 1, mib: 8 },
             What::Big { gib: 1, events: 8 },
+            What::PowerCuts { cuts: 1 },
         ];
-        for Longer { name, variables } in tortures.into_iter().flat_map(What::longer) {
-            let (module, test) = name.rsplit_once("::").unwrap();
+        for Longer { name, variables, .. } in tortures.into_iter().flat_map(What::longer) {
+            let (module, test) = name.rsplit_once("::").unwrap_or(("", name));
             let (_, text) = sources.iter().find(|(known, _)| *known == module).unwrap();
-            assert!(text.contains(&format!("async fn {test}")), "{name}");
+            assert!(text.contains(&format!("fn {test}")), "{name}");
             for (variable, _) in variables {
                 let variable = format!("\"{variable}\"");
                 assert!(text.contains(&variable) || CROWD.contains(&variable), "{variable}");

@@ -5,7 +5,7 @@ mod rig;
 use std::sync::Arc;
 
 use hookbus_journal::{
-    Appended, Folder, RealFolder, Room,
+    Appended, Folder, JournalError, RealFolder, Room,
     sim::{Failure, Operation, SimFolder},
 };
 
