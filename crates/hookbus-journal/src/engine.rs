@@ -248,15 +248,17 @@ impl Engine {
     fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
         let feed = &self.feeds[at];
         let mut cursor = feed.cursor();
-        let note = cursor.note(&feed.name, feed.pending(), full);
-        format::write(&note, content);
-        let needed = cursor.oldest();
-        let before = open.mark();
-        let sealed = open.seal(&self.store.key, CURSOR, content, None);
-        // Behind the end of a segment nobody would look for it.
-        if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
-            open.group.cursors.push((at, needed));
-        } else {
+        // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
+        for full in [full, true] {
+            let note = cursor.note(&feed.name, feed.pending(), full);
+            format::write(&note, content);
+            let (needed, before) = (cursor.oldest(), open.mark());
+            let sealed = open.seal(&self.store.key, CURSOR, content, None);
+            // Behind the end of a segment nobody would look for it.
+            if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
+                open.group.cursors.push((at, needed));
+                return;
+            }
             open.back_to(before);
             cursor.note_all();
         }

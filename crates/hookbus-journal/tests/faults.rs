@@ -1,5 +1,12 @@
 //! The disk refuses, for a while or for good: nothing accepted is lost, and what can heal heals by itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails says so"
+)]
+
 mod rig;
 
 use std::{io::ErrorKind, sync::Arc, time::Duration};
