@@ -47,7 +47,7 @@ pub(crate) struct Engine {
     open: Mutex<Open>,
     work: Condvar,
     /// More is safe on disk.
-    safe: Condvar,
+    pub(crate) safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
     finished: Mutex<Vec<Finished>>,
     finish: Notify,
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     /// Notes a cursor.
-    fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
+    pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
         let feed = &self.feeds[at];
         let mut cursor = feed.cursor();
         let note = cursor.note(&feed.name, feed.pending(), full);
@@ -279,7 +279,7 @@ impl Engine {
         }
     }
 
-    fn wake(&self, open: &Open) {
+    pub(crate) fn wake(&self, open: &Open) {
         if open.idle {
             self.work.notify_one();
         }
@@ -307,6 +307,7 @@ impl Engine {
             open.unsafe_yet.pop_front();
             if !failed {
                 open.durable = open.durable.max(group.until);
+                open.safe = open.safe.max(group.end());
                 for (at, needed) in &group.cursors {
                     self.feeds[*at].needed.store(*needed, Ordering::Release);
                 }
