@@ -147,7 +147,8 @@ async fn what_was_settled_is_not_handed_out_again_whatever_happens() {
         rig.accept(&event(&number.to_string(), 600), &[0]).await.unwrap();
     }
     let mut backlog = rig.journal.backlog(0);
-    backlog.resolve_all(take(&mut backlog, 29).await.into_iter().map(|entry| entry.id));
+    let taken = take(&mut backlog, 29).await;
+    backlog.resolve_all(taken.into_iter().map(|entry| entry.id));
     rig.journal.settle(SOON).unwrap();
     let crashed = disk.crash();
     rig.close().await;

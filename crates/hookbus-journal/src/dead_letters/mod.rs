@@ -24,7 +24,7 @@ use hookbus_core::{record::RecordKey, units::ByteSize};
 use thiserror::Error;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use crate::{EntryId, File, Folder};
+use crate::{EntryId, File, Folder, inspect::ReadOnly};
 
 pub use letter::{Letter, Summary};
 pub use recover::{LettersFound, NotOpened};
@@ -225,6 +225,15 @@ impl DeadLetters {
     /// Bytes of all files: this is what the quota counts.
     pub fn size_on_disk(&self) -> u64 {
         self.store.index().size()
+    }
+
+    /// Reads all files, while nothing is kept or removed, and says what is there. Blocks.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    pub fn check(&self) -> Result<LettersFound, NotOpened> {
+        let store = &self.store;
+        self.hold(|| look(&ReadOnly(Arc::clone(&store.folder)), &store.key))
     }
 
     /// Does something while no letter is kept or removed. Blocks.

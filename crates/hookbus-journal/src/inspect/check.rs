@@ -18,7 +18,7 @@ pub fn check(folder: Arc<dyn Folder>, key: RecordKey) -> Result<Report, InspectE
     let segments = store.segments().len() + survey.unused.len();
     let mut report = Report { segments, findings: survey.findings, ..Report::default() };
     let unfinished = report.tables(&*folder, &store.key)?;
-    report.letters(dead_letters::look(&*folder, &store.key)?);
+    report.add(dead_letters::look(&*folder, &store.key)?);
     let superfluous = unfinished.into_iter().chain(folder.names()?.into_iter().filter(|name| is_stray(name)));
     report.findings.extend(superfluous.map(|file| Finding::Superfluous { file }));
     Ok(report)
@@ -37,7 +37,8 @@ impl Report {
         Ok(tables.unfinished)
     }
 
-    pub(super) fn letters(&mut self, found: LettersFound) {
+    /// Adds what was found of dead letters.
+    pub fn add(&mut self, found: LettersFound) {
         self.letters = found.count;
         if found.damaged > 0 {
             self.findings.push(Finding::Letters { places: found.damaged });

@@ -14,6 +14,7 @@ mod survey;
 pub use backup::{BackedUp, Running, backup};
 pub use check::check;
 pub use finding::{Finding, Repaired, Report};
+pub(crate) use read_only::ReadOnly;
 pub use repair::repair;
 pub(crate) use running::check_running;
 pub use status::{AtRest, at_rest};

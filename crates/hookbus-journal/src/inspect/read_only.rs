@@ -6,7 +6,7 @@ use crate::{File, Folder};
 
 /// Refuses whatever would change a file; what tidies up is left undone.
 #[derive(Debug)]
-pub(super) struct ReadOnly(pub(super) Arc<dyn Folder>);
+pub(crate) struct ReadOnly(pub(crate) Arc<dyn Folder>);
 
 #[derive(Debug)]
 struct ReadOnlyFile(Arc<dyn File>);
