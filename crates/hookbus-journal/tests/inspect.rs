@@ -120,7 +120,7 @@ async fn damage_is_found_and_what_can_be_mended_is() {
 async fn a_folder_that_was_left_in_a_crash_is_unsealed_until_it_is_mended() {
     let disk = SimFolder::new();
     let rig = Rig::open_with(Arc::new(disk.clone()), settings(), &rig::sinks(&["one"])).unwrap();
-    rig.accept(&event("a", 100), &[0]).await.unwrap();
+    rig.accept(&event("a", 600), &[0]).await.unwrap();
     let crashed = disk.crash();
     rig.close().await;
     let found = look(&crashed).findings;
@@ -207,7 +207,7 @@ async fn a_backup_of_a_running_journal_opens_with_all_that_was_accepted() {
     let outer = tempfile::tempdir().unwrap();
     let (data, letters) = open(&outer.path().join("data"));
     let rig = journal(&data);
-    letters.keep(Letter::new(event("letter", 10), "one".into(), "too-large", "")).await.unwrap();
+    letters.keep(Letter::new(event("letter", 600), "one".into(), "too-large", "")).await.unwrap();
     for number in 0..30 {
         rig.accept(&event(&format!("a{number:02}"), 600), &[0]).await.unwrap();
     }

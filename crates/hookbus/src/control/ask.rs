@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Redrive, Replies, Reply, SOCKET, Stopped, end,
+    ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Replies, Reply, SOCKET, Stopped, end,
     redrive::NoBridge,
 };
 use crate::{

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use ask::{NotAsked, Place, ask};
 pub(crate) use by_journal::ByJournal;
-pub(crate) use journal::{JournalLine, Kept, OnJournal, SinkLine};
+pub(crate) use journal::{JournalLine, Kept, OnJournal};
 pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
 pub(crate) use redrive::{NotRedriven, Redrive, destinations};
 pub(crate) use server::Control;
