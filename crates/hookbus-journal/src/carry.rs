@@ -18,29 +18,35 @@ use crate::{
 /// Copies that may wait for the disk.
 const UNWRITTEN: u64 = 1 << 20;
 
-/// Copies what sinks need of a segment, the oldest one, to the end of the journal, where that is no more than half of it.
-/// Whether no sink needs it any more, as soon as their cursors are noted.
-pub(crate) fn carry(engine: &Engine, oldest: &Segment) -> bool {
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// No sink needs the segment any more, as soon as their cursors are noted.
+    Done,
+    /// Not now: there is no room for the copies before the next segment is there, or a sink is just reading.
+    NotNow,
+    /// There is too much that is not delivered.
+    TooMuch,
+}
+
+/// Copies what sinks need of a segment, the oldest one, to the end of the journal.
+pub(crate) fn carry(engine: &Engine, oldest: &Segment) -> Outcome {
     let mut moves = Vec::new();
     for feed in engine.feeds.iter().filter(|feed| feed.cursor().oldest() <= oldest.number) {
         let Some(begun) = feed.cursor().begin_move(oldest.number) else {
             // A thread reads for it; the next time it does not.
             end(moves, None);
-            return false;
+            return Outcome::NotNow;
         };
         moves.push((&**feed, begun));
     }
     let carried = Carrying { engine, oldest, moves: &moves }.run();
-    let done = match carried {
-        Ok(moved) => moved,
-        Err(error) => {
-            tracing::warn!(segment = oldest.number, %error, "cannot copy on what is not delivered of a segment");
-            None
-        }
-    };
-    let success = done.is_some();
-    end(moves, done);
-    success
+    let (outcome, moved) = carried.unwrap_or_else(|error| {
+        tracing::warn!(segment = oldest.number, %error, "cannot copy on what is not delivered of a segment");
+        (Outcome::NotNow, None)
+    });
+    end(moves, moved);
+    outcome
 }
 
 /// Lets the sinks go on, with what they need where it is now.
@@ -72,24 +78,16 @@ struct Copy<'r> {
     at: usize,
     kind: hookbus_core::record::Kind,
     about: Carried<'r>,
+    /// The place of its range in the list, where it is a copy of one that was not taken.
+    range: Option<usize>,
 }
 
 impl Carrying<'_> {
-    /// Copies everything; nothing where that is too much, or where there is no room.
+    /// Copies everything, and says where it is now; or nothing of it.
     ///
     /// Two passes, because copies that were not taken are older than events that were not: each sink must find its own in
     /// their old order.
-    fn run(&self) -> io::Result<Option<Vec<Moved>>> {
-        let mut bytes = 0;
-        for pass in [Pass::Older, Pass::Newer] {
-            self.each(pass, |record, copies| {
-                bytes += (record.head().record_len() * copies.len()) as u64;
-                ControlFlow::Continue(())
-            })?;
-        }
-        if bytes > self.oldest.header.capacity / 2 {
-            return Ok(None);
-        }
+    fn run(&self) -> io::Result<(Outcome, Option<Vec<Moved>>)> {
         let mut moved: Vec<_> = self.moves.iter().map(|(_, begun)| Moved::of(begun, self.oldest)).collect();
         let (mut last, mut unwritten) = (None, 0);
         for pass in [Pass::Older, Pass::Newer] {
@@ -101,7 +99,7 @@ impl Carrying<'_> {
                         failed = true;
                         return ControlFlow::Break(());
                     };
-                    moved[copy.at].add(&copy, pass, at, length);
+                    moved[copy.at].add(&copy, at, length);
                     last = Some(sequence);
                     unwritten += u64::from(length);
                 }
@@ -112,11 +110,11 @@ impl Carrying<'_> {
                 if failed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
             if failed {
-                return Ok(None);
+                return Ok((Outcome::NotNow, None));
             }
         }
         let safe = last.is_none_or(|last| self.engine.wait_until_safe(last));
-        Ok(safe.then_some(moved))
+        Ok(if safe { (Outcome::Done, Some(moved)) } else { (Outcome::NotNow, None) })
     }
 
     fn copy(&self, copy: &Copy<'_>, event: &VerifiedEvent) -> Option<(u64, Location, u32)> {
@@ -169,7 +167,8 @@ impl Wanted<'_> {
                         Pass::Newer if untaken => CARRIED,
                         _ => continue,
                     };
-                    copies.push(Copy { at, kind, about: Carried { sequence, destination, to } });
+                    let about = Carried { sequence, destination, to };
+                    copies.push(Copy { at, kind, about, range: None });
                 }
             }
             kind @ (CARRIED | CARRIED_TAKEN) if pass == Pass::Older => {
@@ -178,17 +177,16 @@ impl Wanted<'_> {
                     return;
                 };
                 let id = EntryId { sequence: about.sequence, destination: about.destination };
-                let untaken = self
-                    .begun
-                    .carried
-                    .iter()
-                    .any(|(from, to)| (from.offset..to.offset).contains(&self.offset));
-                let kind = match kind {
-                    _ if was_taken(id) => CARRIED_TAKEN,
-                    CARRIED if untaken => CARRIED,
+                let holds = |(_, (from, to)): &&(usize, (Location, Location))| {
+                    (from.offset..to.offset).contains(&self.offset)
+                };
+                let range = self.begun.carried.iter().find(holds).map(|(place, _)| *place);
+                let (kind, range) = match kind {
+                    _ if was_taken(id) => (CARRIED_TAKEN, None),
+                    CARRIED if range.is_some() => (CARRIED, range),
                     _ => return,
                 };
-                copies.push(Copy { at, kind, about });
+                copies.push(Copy { at, kind, about, range });
             }
             _ => {}
         }
@@ -206,18 +204,22 @@ fn by_offset(taken: &[(EntryId, Location)]) -> HashMap<u64, Vec<EntryId>> {
 impl Moved {
     fn of(begun: &Move, segment: &Segment) -> Self {
         let next = begun.next.map(|_| Location { segment: segment.number + 1, offset: START });
-        Self { carried: begun.carried.len(), next, ..Self::default() }
+        // A range of which nothing is left is replaced by none.
+        let again = begun.carried.iter().map(|(place, _)| (*place, Vec::new())).collect();
+        Self { again, next, ..Self::default() }
     }
 
     /// A copy is at its new place.
-    fn add(&mut self, copy: &Copy<'_>, pass: Pass, at: Location, length: u32) {
+    fn add(&mut self, copy: &Copy<'_>, at: Location, length: u32) {
         if copy.kind == CARRIED_TAKEN {
             let id = EntryId { sequence: copy.about.sequence, destination: copy.about.destination };
             self.taken.push((id, at));
             return;
         }
-        let (again, new) = &mut self.carried_ranges;
-        let ranges = if pass == Pass::Older { again } else { new };
+        let ranges = match copy.range {
+            Some(place) => self.again.entry(place).or_default(),
+            None => &mut self.new,
+        };
         let end = Location { offset: at.offset + u64::from(length), ..at };
         match ranges.last_mut().filter(|(from, _)| from.segment == at.segment) {
             // What lies between is for other sinks, or of another kind.

@@ -1,7 +1,7 @@
 //! How far one sink has got.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound,
 };
 
@@ -14,6 +14,9 @@ use crate::{
 
 /// Entries held in memory for a sink to take: so many, or so many bytes.
 const AHEAD: Room = Room { events: 2048, bytes: 4 << 20 };
+
+/// So many changes are noted with the next group.
+pub(crate) const NOTE_AFTER: usize = 512;
 
 /// How far a sink has got, and what is in memory for it.
 ///
@@ -271,7 +274,7 @@ impl Cursor {
     /// Says everything in the next note: the last one may not be on disk.
     pub(crate) fn note_all(&mut self) {
         self.noted.full = true;
-        self.noted.changes += 1;
+        self.noted.changes += NOTE_AFTER;
     }
 
     /// The first record that nobody has taken from.
@@ -328,10 +331,11 @@ impl Cursor {
         self.ahead.retain(|ahead| ahead.from == From::Returned);
         self.ahead_bytes = self.ahead.iter().map(|ahead| ahead.bytes as usize).sum();
         let taken = self.taken.iter().filter(|(_, taken)| taken.at.segment == segment);
-        let carried = self.carried.iter().take_while(|(from, _)| from.segment == segment);
+        // Anywhere in the list: what was copied before lies behind what was not.
+        let carried = self.carried.iter().enumerate().filter(|(_, (from, _))| from.segment == segment);
         Some(Move {
             taken: taken.map(|(id, taken)| (*id, taken.at)).collect(),
-            carried: carried.copied().collect(),
+            carried: carried.map(|(at, range)| (at, *range)).collect(),
             next: (self.next.segment == segment).then_some(self.next),
         })
     }
@@ -339,16 +343,16 @@ impl Cursor {
     /// What was to be moved is somewhere else, safe on disk; nothing where it could not be.
     pub(crate) fn moved(&mut self, moved: Option<Moved>) {
         self.moving = false;
-        let Some(Moved { taken, carried, carried_ranges, next }) = moved else { return };
+        let Some(Moved { taken, mut again, new, next }) = moved else { return };
         for (id, at) in taken {
             if let Some(taken) = self.taken.get_mut(&id) {
                 taken.at = at;
             }
         }
-        self.carried.drain(..carried.min(self.carried.len()));
-        // They were the oldest, and what was moved from `next` on comes behind all copied ones there were before.
-        let (again, new) = carried_ranges;
-        again.into_iter().rev().for_each(|range| self.carried.push_front(range));
+        // Each range is replaced where it stands, so that the order stays.
+        let old = std::mem::take(&mut self.carried).into_iter().enumerate();
+        self.carried = old.flat_map(|(at, range)| again.remove(&at).unwrap_or_else(|| vec![range])).collect();
+        // What was moved from `next` on comes behind all copied ones there were before.
         self.carried.extend(new);
         self.next = next.map_or(self.next, |next| next.max(self.next));
         self.note_all();
@@ -359,7 +363,8 @@ impl Cursor {
 #[derive(Debug, Default)]
 pub(crate) struct Move {
     pub(crate) taken: Vec<(EntryId, Location)>,
-    pub(crate) carried: Vec<(Location, Location)>,
+    /// Ranges of copied records that were not taken, with their place in the list.
+    pub(crate) carried: Vec<(usize, (Location, Location))>,
     pub(crate) next: Option<Location>,
 }
 
@@ -367,10 +372,10 @@ pub(crate) struct Move {
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     pub(crate) taken: Vec<(EntryId, Location)>,
-    /// So many ranges of copied records were moved.
-    pub(crate) carried: usize,
-    /// Where those are now, and where what had not been looked at is.
-    pub(crate) carried_ranges: (Vec<(Location, Location)>, Vec<(Location, Location)>),
+    /// Where copied records are now, by the place of their range in the list.
+    pub(crate) again: HashMap<usize, Vec<(Location, Location)>>,
+    /// Where what had not been looked at is.
+    pub(crate) new: Vec<(Location, Location)>,
     /// The first record behind the segment.
     pub(crate) next: Option<Location>,
 }

@@ -16,19 +16,18 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Appended, Commit, JournalError},
-    cursor::Ahead,
+    cursor::{Ahead, NOTE_AFTER},
     dedup::Identities,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
     keeper,
     known::{Asked, KnownFiles},
-    segment::Segment,
+    segment::{START, Segment},
     store::Store,
 };
 
-/// A cursor is noted with the next group after so many changes, or after so long.
-const NOTE_AFTER: usize = 512;
+/// A cursor that has changed is noted after so long.
 const NOTE_WITHIN: Duration = Duration::from_millis(20);
 /// How long the writer waits for work before it looks for cursors to note.
 const IDLE: Duration = Duration::from_millis(250);
@@ -193,7 +192,9 @@ impl Engine {
         about: &[u8],
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
-        for _ in 0..2 {
+        let largest = self.settings.segment_size;
+        let most = largest.saturating_sub(self.settings.reserve(largest) + START);
+        for begun in [false, true] {
             let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, kind, about, Some(event));
@@ -202,6 +203,10 @@ impl Engine {
                 return Ok(sealed);
             }
             open.back_to(before);
+            // No segment is larger than this one, and in a new one there is little else.
+            if u64::from(sealed.2) > most || (begun && open.segment.header.capacity >= largest) {
+                break;
+            }
             self.turn_over(open)?;
         }
         Err(NotNow::Refused(JournalError::TooLarge))
@@ -243,40 +248,54 @@ impl Engine {
     pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
         let feed = &self.feeds[at];
         let mut cursor = feed.cursor();
-        let note = cursor.note(&feed.name, feed.pending(), full);
-        format::write(&note, content);
-        let needed = cursor.oldest();
-        let before = open.mark();
-        let sealed = open.seal(&self.store.key, CURSOR, content, None);
-        // Behind the end of a segment nobody would look for it.
-        if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
-            open.group.cursors.push((at, needed));
-        } else {
+        // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
+        for full in [full, true] {
+            let note = cursor.note(&feed.name, feed.pending(), full);
+            format::write(&note, content);
+            let (needed, before) = (cursor.oldest(), open.mark());
+            let sealed = open.seal(&self.store.key, CURSOR, content, None);
+            // Behind the end of a segment nobody would look for it.
+            if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
+                open.group.cursors.push((at, needed));
+                return;
+            }
             open.back_to(before);
             cursor.note_all();
         }
     }
 
-    /// Notes the cursors that have changed, where it is time.
-    fn note_changes(&self, open: &mut Open, now: Instant) {
+    /// Notes the cursors that have changed, where it is time. How long until it is time for the others.
+    fn note_changes(&self, open: &mut Open, now: Instant) -> Duration {
         let last = self.stopping.load(Ordering::Acquire);
         let due = last || now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
-        let mut content = Vec::new();
+        let (mut content, mut wait) = (Vec::new(), IDLE);
         for (at, feed) in self.feeds.iter().enumerate() {
             let changes = feed.cursor().changes();
-            if changes == 0 || !(due || changes >= NOTE_AFTER) {
+            if changes == 0 {
+                continue;
+            }
+            if !due && changes < NOTE_AFTER {
+                wait = NOTE_WITHIN;
                 continue;
             }
             // A cursor is small, but for the one of a sink with much that is stuck.
             let reserve = self.settings.reserve(open.segment.header.capacity);
             if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
-                return;
+                return IDLE;
+            }
+            // What is left is kept for the notes that let a segment go: without them the journal would stay full.
+            if !last
+                && open.room() < reserve / 2
+                && feed.cursor().oldest() <= feed.needed.load(Ordering::Acquire)
+            {
+                continue;
             }
             self.note(open, at, false, &mut content);
         }
         if due {
             open.notes_at = now;
         }
+        wait
     }
 
     pub(crate) fn wake(&self, open: &Open) {
@@ -337,9 +356,10 @@ impl Engine {
     fn next_group(&self) -> Option<Group> {
         let mut open = self.open();
         loop {
-            if open.closed.is_empty() {
-                self.note_changes(&mut open, Instant::now());
-            }
+            let wait = match open.closed.is_empty() {
+                true => self.note_changes(&mut open, Instant::now()),
+                false => IDLE,
+            };
             if let Some(group) = open.take() {
                 return Some(group);
             }
@@ -347,7 +367,7 @@ impl Engine {
                 return None;
             }
             open.idle = true;
-            let waited = self.work.wait_timeout(open, IDLE);
+            let waited = self.work.wait_timeout(open, wait);
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
             open.idle = false;
         }
@@ -486,16 +506,17 @@ impl Engine {
         self.pause.wake();
     }
 
-    /// Notes the cursors that need less than what the disk says, and waits until that is safe, at most so long.
-    pub(crate) fn note_lagging(&self, time: Duration) {
-        let lagging = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) < feed.cursor().oldest();
+    /// Notes the cursors that need a segment no more while the disk still says so, and waits until that is safe, at most
+    /// so long.
+    pub(crate) fn note_past(&self, segment: u64, time: Duration) {
+        let lags = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) <= segment;
         let until = Instant::now() + time;
-        for feed in self.feeds.iter().filter(lagging) {
+        for feed in self.feeds.iter().filter(lags) {
             feed.cursor().note_all();
         }
         let mut open = self.open();
         self.wake(&open);
-        while self.feeds.iter().any(|feed| lagging(&feed)) && !self.stopping.load(Ordering::Acquire) {
+        while self.feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

@@ -37,7 +37,7 @@ pub struct Journal {
 /// How a journal works.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of a segment; the first ones are smaller.
+    /// Bytes of a segment; the first ones are smaller, and all are where this is more than an eighth of `max_size`.
     pub segment_size: u64,
     /// Bytes of all segments together.
     pub max_size: u64,

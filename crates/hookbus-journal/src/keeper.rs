@@ -17,6 +17,8 @@ use crate::{
 
 /// How often it looks around without being asked.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long cursors may take to be noted.
+const NOTED: Duration = Duration::from_millis(250);
 /// The first segments are no larger than this; each next one is up to four times as large.
 pub(crate) const FIRST: u64 = 8 << 20;
 
@@ -30,12 +32,17 @@ pub(crate) fn keep(engine: &Engine) {
     engine.write_tables();
 }
 
-/// Does once whatever there is to do.
+/// Does whatever there is to do.
 pub(crate) fn look(engine: &Engine) {
-    engine.seal_finished();
-    engine.write_tables();
-    engine.make_next();
-    engine.free_ahead();
+    loop {
+        engine.seal_finished();
+        engine.write_tables();
+        engine.make_next();
+        // The copies may have filled the next segment.
+        if !engine.free_ahead() {
+            break;
+        }
+    }
     engine.let_go_of_old();
 }
 
@@ -90,10 +97,15 @@ impl Engine {
     /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
     fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
         let mut again = None;
-        while self.bytes() + capacity > self.settings.max_size {
+        while self.bytes() + capacity > self.usual_size() {
             let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
             if oldest.number >= self.needed() {
-                self.free(&oldest);
+                match self.free(&oldest) {
+                    carry::Outcome::Done => {}
+                    // The copies need the next segment first; that is what the rest of `max_size` is for.
+                    carry::Outcome::NotNow if self.bytes() + capacity <= self.settings.max_size => break,
+                    carry::Outcome::NotNow | carry::Outcome::TooMuch => return Err(JournalError::Full),
+                }
             }
             if oldest.number >= self.needed() {
                 return Err(JournalError::Full);
@@ -110,6 +122,11 @@ impl Engine {
         made.map_err(|error| JournalError::Disk(Arc::new(error)))
     }
 
+    /// What all segments may take while nothing has to be copied on: one less than all they may.
+    fn usual_size(&self) -> u64 {
+        self.settings.max_size.saturating_sub(self.settings.segment_size)
+    }
+
     /// Bytes of all segments on disk.
     pub(crate) fn bytes(&self) -> u64 {
         let next = match &self.open().next {
@@ -120,21 +137,28 @@ impl Engine {
     }
 
     /// Sees to it that the oldest segment can go when the one behind the next is made: what a few slow sinks need of it is
-    /// copied on. Before there is need, because the copies want room too.
-    fn free_ahead(&self) {
+    /// copied on. Before there is need, because the copies want room too. Whether it did anything.
+    fn free_ahead(&self) -> bool {
         let ready = matches!(self.open().next, Next::Ready(_));
-        let over = self.bytes() + self.settings.segment_size > self.settings.max_size;
-        let oldest = self.oldest().filter(|_| ready && over);
-        let Some(oldest) = oldest.filter(|oldest| oldest.number >= self.needed()) else { return };
-        self.free(&oldest);
+        let over = self.bytes() + self.settings.segment_size > self.usual_size();
+        let oldest = self.oldest().filter(|oldest| ready && over && oldest.number >= self.needed());
+        oldest.is_some_and(|oldest| self.free(&oldest) == carry::Outcome::Done)
     }
 
     /// Lets the sinks need nothing of a segment, the oldest one, where they need little.
-    fn free(&self, oldest: &Segment) {
+    fn free(&self, oldest: &Segment) -> carry::Outcome {
         let needed = self.feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
-        if !needed || carry::carry(self, oldest) {
-            self.note_lagging(LOOK);
+        // One segment may be all copies; what matters is that others are not, so that copying comes to an end.
+        let pending: u64 = self.feeds.iter().map(|feed| feed.pending().1).sum();
+        let outcome = match needed {
+            false => carry::Outcome::Done,
+            true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,
+            true => carry::carry(self, oldest),
+        };
+        if outcome == carry::Outcome::Done {
+            self.note_past(oldest.number, NOTED);
         }
+        outcome
     }
 
     /// The oldest segment that may go at all: the one that is appended to and the one before may not, so that there are

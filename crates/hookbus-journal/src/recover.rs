@@ -72,6 +72,7 @@ pub(crate) fn open(
     settings: Settings,
     sinks: &[SinkSettings],
 ) -> Result<Engine, Unopenable> {
+    let settings = Settings { segment_size: settings.segment_size.min(settings.max_size / 8), ..settings };
     let store = Arc::new(Store::new(folder, key));
     let now = SystemTime::now();
     let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
@@ -352,3 +353,6 @@ impl Progress {
         Cursor::restored(self.next, head, self.carried, &taken)
     }
 }
+
+#[cfg(test)]
+mod tests;

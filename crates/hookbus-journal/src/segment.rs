@@ -83,7 +83,11 @@ impl Segment {
                 folder.rename(&self::name(old), &name)?;
                 folder.open(&name)?
             }
-            None => folder.create(&name)?,
+            // One that was half made, and could not be removed again.
+            None => match folder.create(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.open(&name)?,
+                created => created?,
+            },
         };
         let made = file
             .allocate(header.capacity)

@@ -182,10 +182,12 @@ async fn a_redelivery_of_what_is_not_safe_yet_waits_for_the_same_fsync() {
     folder.fail(Failure::new(Operation::Sync, std::io::ErrorKind::Other).of("segment"));
     let first = rig.journal.append(&sent, &to).await;
     let second = rig.journal.append(&sent, &to).await;
-    let (Ok(Appended::New(first)), Ok(Appended::Duplicate(second))) = (first, second) else {
-        panic!("two words")
-    };
+    let Ok(Appended::New(first)) = first else { panic!("{first:?}") };
     assert!(first.durable().await.is_err());
-    assert!(second.durable().await.is_err(), "no 200 for what nobody has");
+    match second {
+        Ok(Appended::Duplicate(second)) => assert!(second.durable().await.is_err(), "nobody has it"),
+        // The disk was quicker.
+        refused => assert!(matches!(refused, Err(JournalError::Failed)), "{refused:?}"),
+    }
     rig.close().await;
 }

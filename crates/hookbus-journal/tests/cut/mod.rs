@@ -59,13 +59,16 @@ struct State<T> {
     /// It goes behind the change, not before it.
     behind: bool,
     seed: u64,
+    /// Only the process dies, and what it wrote may still be lost later.
+    only_process: bool,
     taken: Option<(SimFolder, T)>,
 }
 
 impl<T: Clone> Cut<T> {
     pub(crate) fn new(known: &Arc<Mutex<T>>, dice: &mut Dice, within: usize) -> Arc<Self> {
         let (left, behind, seed) = (dice.magnitude(within), dice.once_in(2), dice.next());
-        let state = Mutex::new(State { left, behind, seed, taken: None });
+        let state = State { left, behind, seed, only_process: dice.once_in(4), taken: None };
+        let state = Mutex::new(state);
         Arc::new(Self { known: Arc::clone(known), state })
     }
 
@@ -75,15 +78,18 @@ impl<T: Clone> Cut<T> {
 
     /// What is left on the disk, and what was known then: now, where it has not happened yet.
     pub(crate) fn take(&self, disk: &SimFolder) -> (SimFolder, T) {
-        let mut state = self.state.lock().unwrap();
-        let seed = state.seed;
-        state.taken.take().unwrap_or_else(|| self.now(disk, seed))
+        let (taken, seed) = {
+            let mut state = self.state.lock().unwrap();
+            (state.taken.take(), (!state.only_process).then_some(state.seed))
+        };
+        taken.unwrap_or_else(|| self.now(disk, seed))
     }
 
-    fn now(&self, disk: &SimFolder, seed: u64) -> (SimFolder, T) {
+    /// With a seed the power goes, without one the process dies.
+    fn now(&self, disk: &SimFolder, seed: Option<u64>) -> (SimFolder, T) {
         // First what is known: whatever was safe by then is safe on the disk that is looked at later.
         let known = self.known.lock().unwrap().clone();
-        (disk.power_cut(seed), known)
+        (seed.map_or_else(|| disk.crash(), |seed| disk.power_cut(seed)), known)
     }
 
     fn around<R>(&self, disk: &SimFolder, change: impl FnOnce() -> R) -> R {
@@ -91,7 +97,7 @@ impl<T: Clone> Cut<T> {
             let mut state = self.state.lock().unwrap();
             let strikes = state.left == 0 && state.taken.is_none();
             state.left = state.left.saturating_sub(1);
-            strikes.then_some((state.behind, state.seed))
+            strikes.then_some((state.behind, (!state.only_process).then_some(state.seed)))
         };
         if let Some((false, seed)) = strikes {
             self.put(self.now(disk, seed));
