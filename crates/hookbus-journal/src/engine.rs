@@ -50,7 +50,7 @@ pub(crate) struct Engine {
     more: Condvar,
     gap: Gap,
     /// More is safe on disk.
-    safe: Condvar,
+    pub(crate) safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
     finished: Mutex<Vec<Finished>>,
     finish: Notify,
@@ -251,7 +251,7 @@ impl Engine {
     }
 
     /// Notes a cursor.
-    fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
+    pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
         let feed = &self.feeds[at];
         let mut cursor = feed.cursor();
         // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
@@ -304,7 +304,7 @@ impl Engine {
         wait
     }
 
-    fn wake(&self, open: &Open) {
+    pub(crate) fn wake(&self, open: &Open) {
         if open.idle {
             self.work.notify_one();
         }
@@ -332,6 +332,7 @@ impl Engine {
             open.unsafe_yet.pop_front();
             if !failed {
                 open.durable = open.durable.max(group.until);
+                open.safe = open.safe.max(group.end());
                 for (at, needed) in &group.cursors {
                     self.feeds[*at].needed.store(*needed, Ordering::Release);
                 }
