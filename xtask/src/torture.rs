@@ -50,6 +50,13 @@ enum What {
         #[arg(default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(10..))]
         requests: u64,
     },
+    /// Cut the power of a journal on a simulated disk again and again, also while it is opened: nothing accepted is
+    /// lost, and nothing that was noted as delivered comes again.
+    PowerCuts {
+        /// How many times.
+        #[arg(default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        cuts: u64,
+    },
     /// Kill the bridge, or the broker, at random instants under load, again and again: accepted minus arrived is 0,
     /// each subject in order, duplicates counted.
     Crash {
@@ -96,13 +103,6 @@ enum What {
         #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(8..))]
         events: u64,
     },
-    /// Cut the power of a journal on a simulated disk again and again, also while it is opened: nothing accepted is
-    /// lost, and nothing that was noted as delivered comes again.
-    PowerCuts {
-        /// How many times.
-        #[arg(default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-        cuts: u64,
-    },
 }
 
 /// Who is killed.
@@ -129,7 +129,8 @@ impl Torture {
         let selection = |command: &mut std::process::Command| {
             command.args(SELECTION).args(["--profile", profile]);
         };
-        for Longer { target, name, variables } in self.what.longer() {
+        let longer = self.what.longer();
+        for Longer { target, name, variables } in longer {
             let mut build = cargo(["build", "--bin", "hookbus", "--test", target]);
             selection(&mut build);
             run(&mut build)?;
@@ -201,17 +202,17 @@ impl What {
                 "faults::isolation::a_bus_that_is_gone_costs_the_others_nothing",
                 &[("HOOKBUS_TEST_SECONDS", seconds), ("HOOKBUS_TEST_RATE", rate)],
             ),
+            Self::PowerCuts { cuts } => vec![Longer {
+                target: "power_cut",
+                name: "whenever_the_power_goes_nothing_accepted_is_lost_and_nothing_resolved_comes_again",
+                variables: vec![("HOOKBUS_POWER_CUTS", cuts.to_string())],
+            }],
             Self::Disk { rounds, mib } => {
                 one("faults::disk::", &[("HOOKBUS_TEST_ROUNDS", rounds), ("HOOKBUS_TEST_MIB", mib)])
             }
             Self::Big { gib, events } => {
                 one("faults::backlog::", &[("HOOKBUS_TEST_MIB", gib * 1024), ("HOOKBUS_TEST_EVENTS", events)])
             }
-            Self::PowerCuts { cuts } => vec![Longer {
-                target: "power_cut",
-                name: "whenever_the_power_goes_nothing_accepted_is_lost_and_nothing_resolved_comes_again",
-                variables: vec![("HOOKBUS_POWER_CUTS", cuts.to_string())],
-            }],
         }
     }
 }

@@ -176,6 +176,11 @@ impl Backlog {
         }
     }
 
+    /// Whether nothing is left for the sink: nothing to take, and nothing taken that is not resolved.
+    pub fn is_done(&self) -> bool {
+        self.feed.cursor().is_done()
+    }
+
     /// The name of the sink.
     pub fn sink(&self) -> &Arc<str> {
         &self.feed.name
@@ -202,7 +207,7 @@ const READ_EVENTS: usize = 1024;
 const READ_BYTES: u64 = 2 << 20;
 
 /// Reads what the cursor asked for, and where the next record is.
-fn read(store: &Store, feed: &Feed, job: &ToRead) -> io::Result<(Vec<Ahead>, Location)> {
+pub(crate) fn read(store: &Store, feed: &Feed, job: &ToRead) -> io::Result<(Vec<Ahead>, Location)> {
     let sink = &*feed.name;
     match job {
         ToRead::Returned(entries) => {

@@ -225,6 +225,11 @@ impl Cursor {
         !self.moving && (!self.ahead.is_empty() || (on_disk && !self.reading))
     }
 
+    /// Whether nothing is left: nothing to take, and nothing taken that is not resolved.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.has_more() && !self.reading && !self.moving && self.taken.is_empty()
+    }
+
     /// What was read. `until` is where the next record is that was not looked at; nothing where reading failed.
     pub(crate) fn read(&mut self, job: &ToRead, found: Option<(Vec<Ahead>, Location)>) {
         self.reading = false;

@@ -72,6 +72,8 @@ pub(crate) struct Open {
     pub(crate) next_sequence: u64,
     /// Everything before this number is safe.
     pub(crate) durable: u64,
+    /// Where what is safe ends.
+    pub(crate) safe: Location,
     /// The segment that is appended to, and the one that comes next.
     pub(crate) segment: Arc<Segment>,
     pub(crate) next: Next,

@@ -16,6 +16,7 @@ use crate::{
     figures::{Figures, Observer, State},
     folder::Folder,
     group::Next,
+    inspect::{self, InspectError, Report},
     keeper,
     recover::{self, Unopenable},
     segment,
@@ -242,6 +243,36 @@ impl Journal {
     /// Acknowledged events that were found damaged since it was opened, at most.
     pub fn damaged(&self) -> u64 {
         self.engine.store.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Notes how far each sink has got and waits until that is safe on disk: what was resolved before is never handed out
+    /// again, whatever happens. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalError`]; [`JournalError::Full`] where the notes were not safe within `time`.
+    pub fn settle(&self, time: Duration) -> Result<(), JournalError> {
+        if self.inline {
+            self.engine.turn();
+        }
+        self.engine.settle(time)
+    }
+
+    /// What was counted for a sink of which nothing is left counts no more: its records were damaged. Returns how many
+    /// events those were; 0 where something is left ([`Backlog::is_done`]).
+    pub fn write_off(&self, sink: usize) -> u64 {
+        self.engine.write_off(sink)
+    }
+
+    /// Reads everything that is safe, while it goes on, and says what is wrong. Blocks.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn check(&self) -> Result<Report, InspectError> {
+        inspect::check_running(&self.engine)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Writes what is in the open group and ends the threads. Nothing is accepted any more.

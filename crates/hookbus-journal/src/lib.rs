@@ -11,12 +11,15 @@ mod engine;
 mod figures;
 mod folder;
 mod format;
+mod gap;
 mod group;
+mod inspect;
 mod journal;
 mod keeper;
 mod known;
 mod recover;
 mod segment;
+mod settle;
 #[doc(hidden)]
 pub mod sim;
 mod store;
@@ -29,5 +32,8 @@ pub use dead_letters::{
 };
 pub use figures::{Figures, Observer, State};
 pub use folder::{File, Folder, RealFolder};
+pub use inspect::{
+    AtRest, BackedUp, Finding, InspectError, Repaired, Report, Running, at_rest, backup, check, repair,
+};
 pub use journal::{Destination, Journal, Pending, Settings, SinkSettings, Threads};
 pub use recover::Unopenable;

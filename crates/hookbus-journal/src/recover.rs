@@ -54,7 +54,7 @@ pub enum Unopenable {
 
 /// How far a sink has got, by what the journal says.
 #[derive(Debug, Default)]
-struct Progress {
+pub(crate) struct Progress {
     number: u64,
     next: Location,
     carried: Vec<(Location, Location)>,
@@ -88,8 +88,8 @@ pub(crate) fn open(
     let last_number = read_segments(&store)?;
     read_tables(&store, &mut known, now)?;
     let (progress, last_sequence) = replay(&store)?;
-    let last = store.segments().values().next_back().cloned();
-    let capacity = last.map_or(FIRST, |last| last.header.capacity.max(FIRST)).min(settings.segment_size);
+    // Small again: restarts must not use up the disk.
+    let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
     let number = last_number + 1;
     let segment = Arc::new(Segment::make(&*store.folder, &store.key, number, header, None)?);
@@ -101,6 +101,7 @@ pub(crate) fn open(
         unsafe_yet: Default::default(),
         next_sequence: last_sequence + 1,
         durable: last_sequence + 1,
+        safe: head,
         segment,
         next: Next::Awaited,
         known,
@@ -114,7 +115,7 @@ pub(crate) fn open(
 }
 
 /// The sinks of the list, and behind them those that still have something to get.
-fn feeds(
+pub(crate) fn feeds(
     mut progress: HashMap<Box<str>, Progress>,
     sinks: &[SinkSettings],
     head: Location,
@@ -133,7 +134,7 @@ fn feeds(
 }
 
 /// Reads the first pages of all segments, and whole those that were not sealed. The number of the last one.
-fn read_segments(store: &Store) -> Result<u64, Unopenable> {
+pub(crate) fn read_segments(store: &Store) -> Result<u64, Unopenable> {
     let mut numbers: Vec<_> = store.folder.names()?.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
     let last = numbers.last().copied().unwrap_or(0);
@@ -164,7 +165,7 @@ fn read_segments(store: &Store) -> Result<u64, Unopenable> {
 }
 
 /// The number of the last record before a segment, where its first one can be read.
-fn last_before(store: &Store, segment: &Segment) -> io::Result<Option<u64>> {
+pub(crate) fn last_before(store: &Store, segment: &Segment) -> io::Result<Option<u64>> {
     let mut first = None;
     let end = segment.end().unwrap_or(segment.header.capacity);
     segment.scan(&store.key, START, end, |offset, record| {
@@ -208,7 +209,7 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
 }
 
 /// Makes the tables of segments that have none, or a damaged one.
-fn read_tables(store: &Store, known: &mut Known, now: SystemTime) -> io::Result<()> {
+pub(crate) fn read_tables(store: &Store, known: &mut Known, now: SystemTime) -> io::Result<()> {
     let identities = Identities::new(&store.key);
     let segments: Vec<_> = store.segments().values().cloned().collect();
     for segment in segments {
@@ -247,7 +248,7 @@ fn acceptance(
 }
 
 /// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.
-fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), Unopenable> {
+pub(crate) fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), Unopenable> {
     let segments: Vec<_> = store.segments().values().cloned().collect();
     let mut from = segments.len();
     // Without any checkpoint everything there is counts as not delivered.

@@ -323,7 +323,7 @@ fn check(bytes: &[u8]) -> [u8; 8] {
     std::array::from_fn(|at| hash.as_bytes()[at])
 }
 
-fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Footer>) -> Vec<u8> {
+pub(crate) fn first_page(key: &RecordKey, number: u64, header: &Header, footer: Option<&Footer>) -> Vec<u8> {
     let mut page = MARK.to_vec();
     page.extend_from_slice(&VERSION.to_le_bytes());
     page.extend_from_slice(&[0; 4]);

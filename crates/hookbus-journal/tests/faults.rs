@@ -82,10 +82,11 @@ async fn a_write_that_fails_for_a_while(failure: Failure) {
     accepted.push("held".into());
     let refused = async {
         loop {
-            match rig.journal.append(&event("more", 300), &rig::destinations(&[0])).await {
+            let more = format!("more-{}", accepted.len());
+            match rig.journal.append(&event(&more, 300), &rig::destinations(&[0])).await {
                 Ok(_) => {
                     // The writer has not met the failure yet; this one waits like the first.
-                    accepted.push("more".into());
+                    accepted.push(more);
                     tokio::task::yield_now().await;
                 }
                 Err(error) => return error,
@@ -200,7 +201,7 @@ async fn a_full_journal_goes_on_when_slow_sinks_have_drained_it() {
     let rig = Rig::open_with(Arc::new(disk.clone()), tiny.clone(), &sinks(&NAMES)).unwrap();
     let everybody: Vec<_> = (0..NAMES.len()).collect();
     let mut left = 0;
-    while rig.accept(&event("e", 150), &everybody).await.is_ok() {
+    while rig.accept(&event(&format!("e{left}"), 150), &everybody).await.is_ok() {
         left += 1;
     }
     let mut lanes: Vec<_> = everybody.iter().map(|sink| rig.journal.backlog(*sink)).collect();

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     config::Config,
-    control::{Control, Desk, Redrive},
+    control::{Control, Desk, Kept, Redrive},
 };
 
 /// How long the folder may take to open.
@@ -156,7 +156,13 @@ impl LetterBox {
         if control.is_some() {
             return;
         }
-        let desk = Desk::new(opened.letters.clone(), Arc::clone(redrive));
+        let kept = Kept {
+            folder: opened.data.folder(),
+            key: opened.data.key().clone(),
+            journal: self.journal.get().cloned(),
+            letters: Some(opened.letters.clone()),
+        };
+        let desk = Desk::new(opened.letters.clone(), Arc::clone(redrive)).with(kept);
         match Control::start(opened.data.path(), desk) {
             Ok(started) => *control = Some(started),
             Err(error) => {
@@ -176,7 +182,7 @@ pub(crate) fn log(letter: &Letter) {
 const PAGE: usize = 256;
 
 /// Tells the journal of the letters there are, so that their events are accepted again when they come again.
-async fn tell(letters: DeadLetters, journal: Journal) {
+pub(crate) async fn tell(letters: DeadLetters, journal: Journal) {
     let mut after = None;
     while let Ok(page) = letters.list(after, PAGE).await {
         for summary in &page.letters {

@@ -13,6 +13,7 @@ mod ingress;
 mod journal;
 mod lane;
 mod metrics;
+mod retire;
 pub mod sinks;
 
 pub use bridge::{Bridge, StartError, Summary};

@@ -24,7 +24,7 @@ use hookbus_core::{record::RecordKey, units::ByteSize};
 use thiserror::Error;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use crate::{EntryId, Folder};
+use crate::{EntryId, File, Folder, inspect::ReadOnly};
 
 pub use letter::{Letter, Summary};
 pub use recover::{LettersFound, NotOpened};
@@ -227,6 +227,29 @@ impl DeadLetters {
         self.store.index().size()
     }
 
+    /// Reads all files, while nothing is kept or removed, and says what is there. Blocks.
+    ///
+    /// # Errors
+    /// [`NotOpened`].
+    pub fn check(&self) -> Result<LettersFound, NotOpened> {
+        let store = &self.store;
+        self.hold(|| look(&ReadOnly(Arc::clone(&store.folder)), &store.key))
+    }
+
+    /// Does something while no letter is kept or removed. Blocks.
+    pub(crate) fn hold<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _writer = lock(&self.store.writer);
+        work()
+    }
+
+    /// The files of the store: their names, and where in them what counts ends.
+    pub(crate) fn files(&self) -> Vec<(String, Arc<dyn File>, u64)> {
+        let file = |(number, segment): (&u64, &index::Segment)| {
+            (page::name(*number), Arc::clone(&segment.file), segment.end)
+        };
+        self.store.index().segments.iter().map(file).collect()
+    }
+
     fn enqueue(&self, job: Job) -> Result<(), NotKept> {
         let begin = {
             let mut pending = lock(&self.store.pending);
@@ -281,6 +304,16 @@ impl Store {
     fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
     }
+}
+
+/// What there is in a folder, by reading all of it.
+pub(crate) fn look(folder: &dyn Folder, key: &RecordKey) -> Result<LettersFound, NotOpened> {
+    recover::recover(folder, key, &Marks::new(key)).map(|recovered| recovered.found)
+}
+
+/// Whether a file of this name holds letters.
+pub(crate) fn is_letters(name: &str) -> bool {
+    page::number(name).is_some()
 }
 
 /// Runs what blocks on a thread that may.

@@ -21,6 +21,7 @@
 //! An entry has 32 bytes: 12 of identity, when it was accepted, four destinations (0 for none). An event with more
 //! destinations has several entries.
 
+use hookbus_core::RecordKey;
 use zeroize::Zeroizing;
 
 use super::{
@@ -134,6 +135,11 @@ impl First {
 pub(super) struct FileKey(pub(super) Zeroizing<[u8; 32]>);
 
 impl FileKey {
+    /// The key of a folder that has this one.
+    pub(super) fn of(key: &RecordKey) -> Self {
+        Self(Zeroizing::new(key.derive("hookbus 2026 files of identities")))
+    }
+
     /// Puts the tag of a page where it belongs.
     pub(super) fn close(&self, segment: u64, page: u32, bytes: &mut [u8; PAGE]) {
         let tag = self.tag(segment, page, &bytes[..PAGE - TAG]);

@@ -7,6 +7,7 @@
 //! In doubt an event is new: damage makes an event come twice, it never drops one. A clock that goes backwards makes
 //! nothing forgotten; one that jumps ahead shortens the window.
 
+mod check;
 mod file;
 mod files;
 mod filter;
@@ -18,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::{check, is_table, name};
 pub use file::TableFile;
 pub use files::Files;
 pub use found::Found;
@@ -31,7 +33,6 @@ use std::{
 };
 
 use hookbus_core::RecordKey;
-use zeroize::Zeroizing;
 
 use self::{format::FileKey, found::seconds, table::Table};
 use crate::Folder;
@@ -89,7 +90,7 @@ impl Dedup {
         settings: Settings,
         now: SystemTime,
     ) -> io::Result<(Self, Vec<u64>)> {
-        let key = Arc::new(FileKey(Zeroizing::new(key.derive("hookbus 2026 files of identities"))));
+        let key = Arc::new(FileKey::of(key));
         let (mut list, mut damaged) = (Vec::new(), Vec::new());
         for name in folder.names()? {
             if format::is_unfinished(&name) {

@@ -49,7 +49,16 @@ impl Rig {
         settings: Settings,
         sinks: &[SinkSettings],
     ) -> Result<Self, Unopenable> {
-        let (journal, threads) = Journal::open(folder, key(), settings, sinks)?;
+        Self::with_key(folder, key(), settings, sinks)
+    }
+
+    pub fn with_key(
+        folder: Arc<dyn Folder>,
+        key: RecordKey,
+        settings: Settings,
+        sinks: &[SinkSettings],
+    ) -> Result<Self, Unopenable> {
+        let (journal, threads) = Journal::open(folder, key, settings, sinks)?;
         let tells = journal.clone();
         let telling = tokio::spawn(async move { tells.tell().await });
         Ok(Self { journal, threads: Some(threads), telling })

@@ -8,12 +8,12 @@ use std::{
 use clap::{Args, Subcommand};
 use hookbus_core::{SinkRegistry, units};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::{FAILURE, Failure, Global, IN_USE, Outcome, failure, note, print, runtime};
 use crate::{
     config::{Config, ConfigText},
-    control::{self, Chosen, Command, Filter, LetterLine, NotAsked, OnLetters, Reply},
-    dead_letters,
+    control::{self, Chosen, Command, Filter, LetterLine, NotAsked, OnLetters, Place, Reply},
 };
 
 /// List, show, redrive and discard events that no try could deliver
@@ -112,9 +112,9 @@ impl DeadLetters {
         };
         let show = matches!(command, OnLetters::Show { .. });
         let (config, _) = Config::parse(&ConfigText::read(&global.config)?, registry)?;
-        let settings = dead_letters::settings(config.dead_letters.max_size.get());
+        let place = Place::of(&config)?;
         runtime()?.block_on(async {
-            let asked = control::ask(&config.journal.dir, settings, Command::DeadLetters(command)).await;
+            let asked = control::ask(place, Command::DeadLetters(command)).await;
             let mut answer = match asked {
                 Err(error @ NotAsked::InUse { .. }) => {
                     note(format_args!("error: {error}"));
@@ -137,9 +137,14 @@ impl DeadLetters {
                         print(&json!({ "id": id, "failed": error }).to_string())?;
                     }
                     Reply::Failed { id, error } => note(format_args!("dead letter {id}: {error}")),
-                    Reply::Error(error) => return failure(error),
+                    Reply::Working | Reply::Finding(_) | Reply::Journal(_) => {}
+                    Reply::Error(error) => {
+                        finished(answer).await;
+                        return failure(error);
+                    }
                     Reply::Done { done: 0, .. } if show => return failure("there is no dead letter"),
                     Reply::Done { done, failed } => {
+                        finished(answer).await;
                         if !show {
                             note(format_args!("{done} {said}{}", and_failed(failed)));
                         }
@@ -150,6 +155,11 @@ impl DeadLetters {
             failure("the bridge ended before its answer did")
         })
     }
+}
+
+/// Waits until whoever answered has closed what it opened.
+pub(super) async fn finished(mut answer: mpsc::Receiver<Reply>) {
+    while answer.recv().await.is_some() {}
 }
 
 fn and_failed(failed: u64) -> String {

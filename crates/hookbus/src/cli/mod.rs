@@ -6,6 +6,7 @@ mod dead_letters;
 mod demo;
 mod diagnose;
 mod init;
+mod journal;
 mod samples;
 mod secrets;
 mod send;
@@ -33,6 +34,8 @@ const FAILURE: u8 = 1;
 const CUT: u8 = 3;
 /// Another process has the data folder.
 const IN_USE: u8 = 4;
+/// An fsync of the journal failed.
+const JOURNAL_FAILED: u8 = 5;
 /// A second signal ended the bridge at once.
 const INTERRUPTED: u8 = 130;
 
@@ -44,7 +47,7 @@ const SILENT: [&str; 1] = ["lapin=off"];
     name = "hookbus",
     version,
     about = "Receives signed webhooks, proves who sent them, and puts every one on a message bus",
-    after_help = "Start here:\n  hookbus demo            see genuine events arrive and a forged one refused\n  hookbus init            write hookbus.toml and a development secret\n  hookbus serve           run the bridge\n  hookbus send fastpix    send it a signed sample event\n\nExit codes:\n  0    done, or the answer is yes\n  1    it went wrong, or the answer is no: a wrong configuration, a refused event, a bridge that could not start\n  2    the command line was not understood\n  3    the bridge stopped, but had to cut connections that took longer than the grace period\n  4    another process has the data folder\n  130  a second signal stopped the bridge at once"
+    after_help = "Start here:\n  hookbus demo            see genuine events arrive and a forged one refused\n  hookbus init            write hookbus.toml and a development secret\n  hookbus serve           run the bridge\n  hookbus send fastpix    send it a signed sample event\n\nExit codes:\n  0    done, or the answer is yes\n  1    it went wrong, or the answer is no: a wrong configuration, a refused event, a bridge that could not start\n  2    the command line was not understood\n  3    the bridge stopped, but had to cut connections that took longer than the grace period\n  4    another process has the data folder\n  5    the bridge stopped because an fsync of its journal failed\n  130  a second signal stopped the bridge at once"
 )]
 struct Cli {
     #[command(flatten)]
@@ -91,8 +94,8 @@ enum Command {
     /// Run a bridge for a moment: two genuine events and a forged one
     Demo,
     DeadLetters(dead_letters::DeadLetters),
-    /// List the types of sink, with the keys of their addresses
-    Sinks,
+    Journal(journal::Journal),
+    Sinks(sinks::Sinks),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print a completion script
@@ -124,7 +127,8 @@ pub(crate) fn run(registry: &SinkRegistry, args: impl IntoIterator<Item = OsStri
         Command::Verify(verify) => verify.run(global, registry),
         Command::Demo => demo::run(global),
         Command::DeadLetters(letters) => letters.run(global, registry),
-        Command::Sinks => sinks::run(global, registry),
+        Command::Journal(journal) => journal.run(global, registry),
+        Command::Sinks(sinks) => sinks.run(global, registry),
         Command::Schema => print(&format!("{:#}", config::schema(registry))).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use hookbus_core::SinkRegistry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CUT, Global, IN_USE, INTERRUPTED, Outcome, note, runtime};
+use super::{CUT, Global, IN_USE, INTERRUPTED, JOURNAL_FAILED, Outcome, note, runtime};
 use crate::{
     Bridge, StartError,
     config::{Config, ConfigText},
@@ -72,6 +72,12 @@ async fn serve(config: Config) -> Outcome {
             }
         }
     };
+    if summary.journal_failed {
+        note(
+            "error: an fsync of the journal failed; what was answered 200 is safe, look at the disk before a restart",
+        );
+        return Ok(ExitCode::from(JOURNAL_FAILED));
+    }
     if summary.connections_cut > 0 {
         tracing::warn!(
             connections_cut = summary.connections_cut,

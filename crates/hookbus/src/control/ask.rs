@@ -1,8 +1,9 @@
 //! Asking: the folder itself, or the bridge that has it.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use hookbus_journal::{DataFolder, LetterSettings, OpenError};
+use hookbus_core::{Router, route::Unaddressable};
+use hookbus_journal::{DataFolder, DeadLetters, Journal, LetterSettings, OpenError};
 use thiserror::Error;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -11,8 +12,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Command, Desk, REPLIES, Replies, Reply, SOCKET, redrive::NoBridge};
-use crate::dead_letters::{self, Unavailable};
+use super::{
+    ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Replies, Reply, SOCKET, Stopped, end,
+    redrive::NoBridge,
+};
+use crate::{
+    StartError,
+    config::{Ack, Config},
+    dead_letters::{self, Unavailable},
+    journal::{Opening, RunningJournal},
+};
 
 /// How long the bridge may take for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,24 +40,62 @@ pub(crate) enum NotAsked {
     Stopped,
 }
 
+/// Where to ask, and what is needed where nobody is there to ask.
+pub(crate) struct Place {
+    dir: PathBuf,
+    letters: LetterSettings,
+    journal: Option<ForRedrive>,
+}
+
+/// A journal that may be opened to redrive into.
+struct ForRedrive {
+    opening: Opening,
+    sinks: Vec<Arc<str>>,
+    router: Arc<Router>,
+    /// Some source wants a journal, so there may be one from now on.
+    wanted: bool,
+}
+
+impl Place {
+    pub(crate) fn of(config: &Config) -> Result<Self, Unaddressable> {
+        let sources = config.sources.iter().map(|source| Arc::clone(&source.name));
+        let journal = ForRedrive {
+            opening: Opening::new(config),
+            sinks: config.sinks.iter().map(|sink| Arc::clone(&sink.name)).collect(),
+            router: Arc::new(Router::new(sources, &config.routes)?),
+            wanted: config.sources.iter().any(|source| source.ack == Ack::Journal),
+        };
+        let letters = dead_letters::settings(config.dead_letters.max_size.get());
+        Ok(Self { dir: config.journal.dir.clone(), letters, journal: Some(journal) })
+    }
+
+    /// A folder alone.
+    #[cfg(test)]
+    pub(super) fn folder(dir: &std::path::Path, letters: LetterSettings) -> Self {
+        Self { dir: dir.to_owned(), letters, journal: None }
+    }
+}
+
 /// Gives a command and returns where the answer comes out. A folder that is not there has nothing in it.
-pub(crate) async fn ask(
-    dir: &Path,
-    settings: LetterSettings,
-    command: Command,
-) -> Result<mpsc::Receiver<Reply>, NotAsked> {
+pub(crate) async fn ask(place: Place, command: Command) -> Result<mpsc::Receiver<Reply>, NotAsked> {
     let (replies, answer) = mpsc::channel(REPLIES);
-    if !DataFolder::exists(dir) {
+    let Place { dir, letters: settings, journal } = place;
+    if !DataFolder::exists(&dir) {
         let _ = replies.try_send(Reply::Done { done: 0, failed: 0 });
         return Ok(answer);
     }
-    let path = dir.to_owned();
-    let opened = tokio::task::spawn_blocking(move || dead_letters::open(&path, settings)).await;
-    match opened.map_err(|_| NotAsked::Stopped)? {
+    let (path, wants_letters) = (dir.clone(), matches!(command, Command::DeadLetters(_)));
+    let opened = tokio::task::spawn_blocking(move || match wants_letters {
+        true => dead_letters::open(&path, settings).map(|(data, letters)| (data, Some(letters))),
+        // Opening the letters tidies them up, and who asks of the journal changes nothing.
+        false => Ok((DataFolder::open(&path)?, None)),
+    });
+    match opened.await.map_err(|_| NotAsked::Stopped)? {
         Ok((data, letters)) => {
             tokio::spawn(async move {
-                Desk::new(letters, Arc::new(NoBridge)).answer(command, &replies).await;
-                drop(data);
+                answer_alone(&data, letters, journal, command, &replies).await;
+                // Whoever waits for the end of the answers may open the folder then.
+                drop((data, replies));
             });
         }
         Err(Unavailable::Folder(in_use @ OpenError::InUse(_))) => {
@@ -71,6 +118,55 @@ pub(crate) async fn ask(
         Err(other) => return Err(other.into()),
     }
     Ok(answer)
+}
+
+/// Answers from a folder that nobody else has.
+async fn answer_alone(
+    data: &DataFolder,
+    letters: Option<DeadLetters>,
+    journal: Option<ForRedrive>,
+    command: Command,
+    replies: &Replies,
+) {
+    let kept = || Kept { folder: data.folder(), key: data.key().clone(), journal: None, letters: None };
+    match (command, letters) {
+        (Command::Journal(command), _) => end(kept().answer(command, replies).await, replies).await,
+        (command @ Command::DeadLetters(OnLetters::Redrive { .. }), Some(letters)) => {
+            let opened = match journal {
+                Some(journal) => journal.open(data, &letters).await,
+                None => Ok(None),
+            };
+            match opened {
+                Ok(Some((running, redrive))) => {
+                    Desk::new(letters, Arc::new(redrive)).answer(command, replies).await;
+                    running.stop().await;
+                }
+                Ok(None) => Desk::new(letters, Arc::new(NoBridge)).answer(command, replies).await,
+                Err(error) => end(Err(Stopped::from(error)), replies).await,
+            }
+        }
+        (command, Some(letters)) => Desk::new(letters, Arc::new(NoBridge)).answer(command, replies).await,
+        (Command::DeadLetters(_), None) => end(Err(Stopped::gone()), replies).await,
+    }
+}
+
+impl ForRedrive {
+    /// Opens the journal; not where none is wanted and none is there.
+    async fn open(
+        self,
+        data: &DataFolder,
+        letters: &DeadLetters,
+    ) -> Result<Option<(RunningJournal, ByJournal)>, StartError> {
+        let Self { opening, sinks, router, wanted } = self;
+        if !wanted && !Journal::exists(&*data.folder()) {
+            return Ok(None);
+        }
+        let running = opening.alone(data).await?;
+        let journal = running.journal.clone();
+        // Else it knows their events, and takes none of them again.
+        dead_letters::tell(letters.clone(), journal.clone()).await;
+        Ok(Some((running, ByJournal { journal, sinks, router })))
+    }
 }
 
 async fn pass_on(stream: UnixStream, replies: &Replies) -> io::Result<()> {

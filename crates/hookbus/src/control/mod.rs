@@ -3,6 +3,7 @@
 
 mod ask;
 mod by_journal;
+mod journal;
 mod letters;
 mod redrive;
 mod server;
@@ -12,12 +13,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use hookbus_journal::DeadLetters;
+use hookbus_journal::{DeadLetters, Finding};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub(crate) use ask::{NotAsked, ask};
+pub(crate) use ask::{NotAsked, Place, ask};
 pub(crate) use by_journal::ByJournal;
+pub(crate) use journal::{JournalLine, Kept, OnJournal};
 pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
 pub(crate) use redrive::{NotRedriven, Redrive, destinations};
 pub(crate) use server::Control;
@@ -33,6 +35,8 @@ const REPLIES: usize = 16;
 pub(crate) enum Command {
     /// About dead letters.
     DeadLetters(OnLetters),
+    /// About the journal.
+    Journal(OnJournal),
 }
 
 /// One line of an answer.
@@ -43,6 +47,12 @@ pub(crate) enum Reply {
     Letter(Box<LetterLine>),
     /// One that could not be dealt with, and why.
     Failed { id: u64, error: String },
+    /// How the journal is.
+    Journal(Box<JournalLine>),
+    /// What is wrong.
+    Finding(Finding),
+    /// It takes its time.
+    Working,
     /// The end of an answer that came to its end.
     Done { done: u64, failed: u64 },
     /// The end of one that did not.
@@ -57,26 +67,49 @@ pub(crate) type Replies = mpsc::Sender<Reply>;
 pub(crate) struct Desk {
     letters: DeadLetters,
     redrive: Arc<dyn Redrive>,
+    kept: Option<Kept>,
 }
 
 impl Desk {
     pub(crate) fn new(letters: DeadLetters, redrive: Arc<dyn Redrive>) -> Self {
-        Self { letters, redrive }
+        Self { letters, redrive, kept: None }
+    }
+
+    /// Takes commands on this folder too.
+    pub(crate) fn with(mut self, kept: Kept) -> Self {
+        self.kept = Some(kept);
+        self
     }
 
     /// Does what is asked. Ends early where nobody takes the answers any more.
     async fn answer(&self, command: Command, replies: &Replies) {
-        let Command::DeadLetters(command) = command;
-        let last = match self.on_letters(command, replies).await {
-            Ok((done, failed)) => Reply::Done { done, failed },
-            Err(stopped) => Reply::Error(stopped.0),
+        let done = match (command, &self.kept) {
+            (Command::DeadLetters(command), _) => self.on_letters(command, replies).await,
+            (Command::Journal(command), Some(kept)) => kept.answer(command, replies).await,
+            (Command::Journal(_), None) => Err(Stopped("there is no journal".into())),
         };
-        let _ = replies.send(last).await;
+        end(done, replies).await;
     }
+}
+
+/// Says how an answer ended.
+async fn end(done: Result<(u64, u64), Stopped>, replies: &Replies) {
+    let last = match done {
+        Ok((done, failed)) => Reply::Done { done, failed },
+        Err(stopped) => Reply::Error(stopped.0),
+    };
+    let _ = replies.send(last).await;
 }
 
 /// Why an answer did not come to its end.
 struct Stopped(String);
+
+impl Stopped {
+    /// Nobody takes the answers any more.
+    fn gone() -> Self {
+        Self("nobody waits for the answer".into())
+    }
+}
 
 impl<E: std::error::Error> From<E> for Stopped {
     fn from(error: E) -> Self {

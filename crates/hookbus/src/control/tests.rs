@@ -147,22 +147,26 @@ async fn a_folder_that_is_held_is_asked_by_its_socket() {
     let path = outer.path().join("data");
     let list = || Command::DeadLetters(OnLetters::List(Chosen::default()));
     let settings = LetterSettings::default();
-    let (ids, end) = answer(ask(&path, settings, list()).await.unwrap()).await;
+    let (ids, end) = answer(ask(Place::folder(&path, settings), list()).await.unwrap()).await;
     assert!(
         ids.is_empty() && matches!(end, Reply::Done { .. }) && !path.exists(),
         "nothing is made by asking"
     );
     let (data, letters) = folder(&path).await;
-    assert!(matches!(ask(&path, settings, list()).await, Err(NotAsked::InUse { .. })), "nobody listens");
+    assert!(
+        matches!(ask(Place::folder(&path, settings), list()).await, Err(NotAsked::InUse { .. })),
+        "nobody listens"
+    );
     std::fs::write(path.join(SOCKET), "left behind").unwrap();
     let control = Control::start(&path, Desk::new(letters, Arc::new(Taking::default()))).unwrap();
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path.join(SOCKET)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(answer(ask(&path, settings, list()).await.unwrap()).await.0, ["a", "b", "c"]);
+    assert_eq!(answer(ask(Place::folder(&path, settings), list()).await.unwrap()).await.0, ["a", "b", "c"]);
     let redrive =
         OnLetters::Redrive { chosen: chosen(Filter { ids: vec![1], ..Filter::default() }), reroute: false };
-    let (_, end) = answer(ask(&path, settings, Command::DeadLetters(redrive)).await.unwrap()).await;
+    let (_, end) =
+        answer(ask(Place::folder(&path, settings), Command::DeadLetters(redrive)).await.unwrap()).await;
     assert!(matches!(end, Reply::Done { done: 1, failed: 0 }), "{end:?}");
     let long = vec![b'x'; 300 << 10];
     for request in [&b"{\"open\":1}\n"[..], b"no json\n", &long] {
@@ -176,12 +180,12 @@ async fn a_folder_that_is_held_is_asked_by_its_socket() {
     control.stop().await;
     assert!(!path.join(SOCKET).exists());
     drop(data);
-    let (ids, _) = answer(ask(&path, settings, list()).await.unwrap()).await;
+    let (ids, _) = answer(ask(Place::folder(&path, settings), list()).await.unwrap()).await;
     assert_eq!(ids, ["b", "c"], "without a bridge the folder is read itself");
     let redrive = OnLetters::Redrive { chosen: Chosen::default(), reroute: false };
     // The asker before may still hold the folder.
     let end = loop {
-        match ask(&path, settings, Command::DeadLetters(redrive.clone())).await {
+        match ask(Place::folder(&path, settings), Command::DeadLetters(redrive.clone())).await {
             Ok(answers) => break answer(answers).await.1,
             Err(NotAsked::InUse { .. }) => tokio::task::yield_now().await,
             Err(other) => panic!("{other}"),

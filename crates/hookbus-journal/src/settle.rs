@@ -1,0 +1,69 @@
+//! Waiting until the journal knows on disk how far its sinks have got.
+
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{commit::JournalError, engine::Engine};
+
+/// How long to wait at once before everything is looked at again.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Engine {
+    /// Notes every cursor that has changed and waits until the notes are safe, at most so long.
+    pub(crate) fn settle(&self, time: Duration) -> Result<(), JournalError> {
+        let until = Instant::now() + time;
+        let mut content = Vec::new();
+        let mut open = self.open();
+        // What a full segment has no room for is noted in the next one.
+        let mut noted = None;
+        loop {
+            if let Some(JournalError::Failed | JournalError::Closed) = open.closed_for {
+                return open.closed_for.clone().map_or(Ok(()), Err);
+            }
+            if noted.is_none() {
+                let changed = |at: &usize| self.feeds[*at].cursor().changes() > 0;
+                let mut left = false;
+                for at in (0..self.feeds.len()).filter(changed) {
+                    self.note(&mut open, at, false, &mut content);
+                    left |= changed(&at);
+                }
+                if left {
+                    // The next segment may still be made; then it begins with all of them.
+                    let _ = self.turn_over(&mut open);
+                    self.keeping.wake();
+                }
+                noted = (!left).then_some(open.next_sequence);
+                self.wake(&open);
+            }
+            match noted {
+                Some(noted) if open.durable >= noted => return Ok(()),
+                _ if self.stopping.load(Ordering::Acquire) => return Err(JournalError::Closed),
+                _ => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(JournalError::Full);
+            }
+            let waited = self.safe.wait_timeout(open, left.min(LOOK));
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// See [`Journal::write_off`](crate::Journal::write_off).
+    pub(crate) fn write_off(&self, sink: usize) -> u64 {
+        let _open = self.open();
+        let feed = &self.feeds[sink];
+        let mut cursor = feed.cursor();
+        if !cursor.is_done() {
+            return 0;
+        }
+        let lost = feed.events.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            feed.bytes.store(0, Ordering::Relaxed);
+            cursor.note_all();
+        }
+        lost
+    }
+}
