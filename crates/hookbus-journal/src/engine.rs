@@ -19,6 +19,7 @@ use crate::{
     cursor::{Ahead, NOTE_AFTER},
     dedup::Identities,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
+    gap::Gap,
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
     keeper,
@@ -45,8 +46,11 @@ pub(crate) struct Engine {
     pub(crate) known_files: KnownFiles,
     open: Mutex<Open>,
     work: Condvar,
+    /// Cuts the writer's gap short.
+    more: Condvar,
+    gap: Gap,
     /// More is safe on disk.
-    safe: Condvar,
+    pub(crate) safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
     finished: Mutex<Vec<Finished>>,
     finish: Notify,
@@ -95,6 +99,8 @@ impl Engine {
             known_files,
             open: Mutex::new(open),
             work: Condvar::new(),
+            more: Condvar::new(),
+            gap: Gap::default(),
             safe: Condvar::new(),
             finished: Mutex::default(),
             finish: Notify::new(),
@@ -203,13 +209,16 @@ impl Engine {
                 return Ok(sealed);
             }
             open.back_to(before);
-            // No segment is larger than this one, and in a new one there is little else.
-            if u64::from(sealed.2) > most || (begun && open.segment.header.capacity >= largest) {
+            if u64::from(sealed.2) > most {
+                return Err(NotNow::Refused(JournalError::TooLarge));
+            }
+            // No segment is larger than this one: it is the cursors that leave no room.
+            if begun && open.segment.header.capacity >= largest {
                 break;
             }
             self.turn_over(open)?;
         }
-        Err(NotNow::Refused(JournalError::TooLarge))
+        Err(NotNow::Refused(JournalError::Full))
     }
 
     /// Goes on in the next segment.
@@ -245,7 +254,7 @@ impl Engine {
     }
 
     /// Notes a cursor.
-    fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
+    pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
         let feed = &self.feeds[at];
         let mut cursor = feed.cursor();
         // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
@@ -298,7 +307,7 @@ impl Engine {
         wait
     }
 
-    fn wake(&self, open: &Open) {
+    pub(crate) fn wake(&self, open: &Open) {
         if open.idle {
             self.work.notify_one();
         }
@@ -326,6 +335,7 @@ impl Engine {
             open.unsafe_yet.pop_front();
             if !failed {
                 open.durable = open.durable.max(group.until);
+                open.safe = open.safe.max(group.end());
                 for (at, needed) in &group.cursors {
                     self.feeds[*at].needed.store(*needed, Ordering::Release);
                 }
@@ -359,7 +369,11 @@ impl Engine {
                 true => self.note_changes(&mut open, Instant::now()),
                 false => IDLE,
             };
+            if let Some(gap) = self.gap.next(&open.group) {
+                open = self.more.wait_timeout(open, gap).unwrap_or_else(PoisonError::into_inner).0;
+            }
             if let Some(group) = open.take() {
+                self.gap.taken(&group);
                 return Some(group);
             }
             if self.stopping.load(Ordering::Acquire) {
@@ -397,6 +411,7 @@ impl Engine {
     fn sync(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
         let begun = Instant::now();
         segment.file.sync().map_err(|error| self.fail(&error))?;
+        self.gap.synced(begun.elapsed());
         if let Some(observer) = &self.settings.observer {
             observer.group(group.events.len() as u64, group.buffer.len() as u64, begun.elapsed());
         }
@@ -501,6 +516,7 @@ impl Engine {
     pub(crate) fn close(&self) {
         self.stopping.store(true, Ordering::Release);
         self.work.notify_all();
+        self.more.notify_all();
         self.keeping.wake();
         self.pause.wake();
     }
