@@ -5,4 +5,5 @@
 //! does no more than any correct receiver must. Figures are ratios to the floor of the same run, because the machine
 //! they are taken on is shared and its speed moves.
 
+pub mod dice;
 pub mod load;

@@ -67,8 +67,6 @@ enum Command {
     Scaffold,
     /// Feed a target of `fuzz/` with made-up input for a while (installs cargo-fuzz if missing; needs nightly Rust).
     Fuzz(fuzz::Fuzz),
-    /// Run an end-to-end test in a release build for longer than `test` does, and show its figures.
-    #[command(subcommand)]
     Torture(torture::Torture),
 }
 

@@ -33,6 +33,7 @@ pub use crate::{
     kind::{Access, Kind},
     lookup::{private, running, shared},
     options::{Options, Security},
+    ports::free as free_address,
 };
 
 /// The user of secured brokers: Redis' ACL user, and Kafka's.

@@ -25,8 +25,13 @@ static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
     AtomicU16::new((random % u64::from(COUNT)) as u16)
 });
 
-/// A loopback address nobody listens on, and that this process gets only once.
-pub(crate) fn free() -> Result<SocketAddr> {
+/// A loopback address nobody listens on, and that this process gets only once: for a server that goes away and comes
+/// back, as none of its clients is ever given its port.
+///
+/// # Errors
+///
+/// If all ports are taken.
+pub fn free() -> Result<SocketAddr> {
     let candidates = (0..COUNT).map(|_| {
         let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some((next + 1) % COUNT));
         SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + next.unwrap_or_default()))

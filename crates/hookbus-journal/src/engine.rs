@@ -19,6 +19,7 @@ use crate::{
     cursor::{Ahead, NOTE_AFTER},
     dedup::Identities,
     format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
+    gap::Gap,
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
     keeper,
@@ -45,6 +46,9 @@ pub(crate) struct Engine {
     pub(crate) known_files: KnownFiles,
     open: Mutex<Open>,
     work: Condvar,
+    /// Cuts the writer's gap short.
+    more: Condvar,
+    gap: Gap,
     /// More is safe on disk.
     pub(crate) safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
@@ -95,6 +99,8 @@ impl Engine {
             known_files,
             open: Mutex::new(open),
             work: Condvar::new(),
+            more: Condvar::new(),
+            gap: Gap::default(),
             safe: Condvar::new(),
             finished: Mutex::default(),
             finish: Notify::new(),
@@ -360,7 +366,11 @@ impl Engine {
                 true => self.note_changes(&mut open, Instant::now()),
                 false => IDLE,
             };
+            if let Some(gap) = self.gap.next(&open.group) {
+                open = self.more.wait_timeout(open, gap).unwrap_or_else(PoisonError::into_inner).0;
+            }
             if let Some(group) = open.take() {
+                self.gap.taken(&group);
                 return Some(group);
             }
             if self.stopping.load(Ordering::Acquire) {
@@ -398,6 +408,7 @@ impl Engine {
     fn sync(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
         let begun = Instant::now();
         segment.file.sync().map_err(|error| self.fail(&error))?;
+        self.gap.synced(begun.elapsed());
         if let Some(observer) = &self.settings.observer {
             observer.group(group.events.len() as u64, group.buffer.len() as u64, begun.elapsed());
         }
@@ -502,6 +513,7 @@ impl Engine {
     pub(crate) fn close(&self) {
         self.stopping.store(true, Ordering::Release);
         self.work.notify_all();
+        self.more.notify_all();
         self.keeping.wake();
         self.pause.wake();
     }

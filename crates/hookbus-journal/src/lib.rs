@@ -11,6 +11,7 @@ mod engine;
 mod figures;
 mod folder;
 mod format;
+mod gap;
 mod group;
 mod inspect;
 mod journal;

@@ -88,8 +88,8 @@ pub(crate) fn open(
     let last_number = read_segments(&store)?;
     read_tables(&store, &mut known, now)?;
     let (progress, last_sequence) = replay(&store)?;
-    let last = store.segments().values().next_back().cloned();
-    let capacity = last.map_or(FIRST, |last| last.header.capacity.max(FIRST)).min(settings.segment_size);
+    // Small again: restarts must not use up the disk.
+    let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
     let number = last_number + 1;
     let segment = Arc::new(Segment::make(&*store.folder, &store.key, number, header, None)?);

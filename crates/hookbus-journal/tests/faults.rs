@@ -13,7 +13,7 @@ use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use hookbus_core::RecordKey;
 use hookbus_journal::{
-    Backlog, Folder, Journal, JournalError, OpenError, Settings,
+    Appended, Backlog, Folder, Journal, JournalError, Settings, Unopenable,
     sim::{Failure, Operation, SimFolder},
 };
 use rig::{Rig, SOON, drain, event, ids, settings, sinks, take};
@@ -75,7 +75,10 @@ async fn a_write_that_fails_for_a_while(failure: Failure) {
     }
     disk.fail(failure.of(".segment"));
     // It waits for the disk, and is answered when it is there.
-    let held = rig.journal.append(&event("held", 300), &rig::destinations(&[0])).await.unwrap();
+    let Ok(Appended::New(held)) = rig.journal.append(&event("held", 300), &rig::destinations(&[0])).await
+    else {
+        panic!("it is new")
+    };
     accepted.push("held".into());
     let refused = async {
         loop {
@@ -125,7 +128,10 @@ async fn a_journal_that_closes_while_it_cannot_write_says_so_to_whoever_waits() 
     let mut accepted = Vec::new();
     accept(&rig, &mut accepted, 300).await.unwrap();
     disk.fail(Failure::new(Operation::Write, ErrorKind::StorageFull));
-    let held = rig.journal.append(&event("held", 300), &rig::destinations(&[0])).await.unwrap();
+    let Ok(Appended::New(held)) = rig.journal.append(&event("held", 300), &rig::destinations(&[0])).await
+    else {
+        panic!("it is new")
+    };
     rig.close().await;
     let answer = tokio::time::timeout(SOON, held.durable()).await.expect("an answer");
     assert!(matches!(answer, Err(JournalError::Disk(_) | JournalError::Closed)), "{answer:?}");
@@ -312,7 +318,7 @@ async fn a_disk_that_cannot_be_read_loses_nothing() {
     rig.close().await;
 }
 
-fn refused(disk: &SimFolder, key: [u8; 32]) -> OpenError {
+fn refused(disk: &SimFolder, key: [u8; 32]) -> Unopenable {
     let key = RecordKey::new(&key).unwrap();
     Journal::open(Arc::new(disk.clone()), key, settings(), &sinks(&["one"])).expect_err("it is refused")
 }
@@ -325,7 +331,7 @@ async fn a_journal_of_another_key_is_refused_and_stays_as_it_is() {
     accept(&rig, &mut accepted, 300).await.unwrap();
     rig.close().await;
     let error = refused(&disk, [8; 32]);
-    assert!(matches!(error, OpenError::OtherKey { segment: 1 | 2 }), "{error}");
+    assert!(matches!(error, Unopenable::OtherKey { segment: 1 | 2 }), "{error}");
     assert_eq!(all(&disk, small(4096 * KIB)).await, accepted);
 }
 
@@ -344,7 +350,7 @@ async fn a_journal_of_a_newer_version_is_refused_and_stays_as_it_is() {
     newer[24..32].copy_from_slice(&sum.as_bytes()[..8]);
     disk.put(name, &newer);
     let error = refused(&disk, [7; 32]);
-    assert!(matches!(&error, OpenError::Newer { segment: 1, why } if why.contains('2')), "{error}");
+    assert!(matches!(&error, Unopenable::Newer { segment: 1, why } if why.contains('2')), "{error}");
     disk.put(name, &old);
     assert_eq!(all(&disk, small(4096 * KIB)).await, accepted);
 }

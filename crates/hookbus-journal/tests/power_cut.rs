@@ -23,7 +23,7 @@ use cut::{
     ledger::{Delivery, Fate, InOrder, Ledger},
 };
 use hookbus_journal::{
-    Backlog, Entry, EntryId, Folder, JournalError, Room, Settings, SinkSettings, sim::SimFolder,
+    Appended, Backlog, Entry, EntryId, Folder, JournalError, Room, Settings, SinkSettings, sim::SimFolder,
 };
 use rig::{MIB, Rig};
 
@@ -80,7 +80,7 @@ impl Case {
         let segment_size = [64, 96, 256][dice.below(3)] << 10;
         let max_size = segment_size * [3, 5, 12, 64][dice.below(4)];
         let retention = Duration::from_secs([0, 3600][dice.below(2)]);
-        let settings = Settings { segment_size, max_size, retention };
+        let settings = Settings { segment_size, max_size, retention, ..rig::settings() };
         Self { dice, settings, disk: SimFolder::new(), ledger: Arc::default(), cuts: 0 }
     }
 
@@ -175,7 +175,8 @@ impl Case {
             let (number, to) = self.ledger.lock().unwrap().send(&mut self.dice, SINKS.len(), largest);
             let event = self.ledger().event(number);
             match rig.journal.append(&event, &to).await {
-                Ok(commit) => commits.push((number, commit)),
+                Ok(Appended::New(commit)) => commits.push((number, commit)),
+                Ok(Appended::Duplicate(_)) => panic!("every event is new"),
                 Err(JournalError::Full | JournalError::SinkFull { .. }) => {
                     self.ledger().is(number, Fate::Refused);
                 }
@@ -194,7 +195,7 @@ impl Case {
         for _ in 0..2 {
             let (number, to) = self.ledger.lock().unwrap().send(&mut self.dice, SINKS.len(), 10);
             let event = self.ledger().event(number);
-            let Ok(commit) = rig.journal.append(&event, &to).await else {
+            let Ok(Appended::New(commit)) = rig.journal.append(&event, &to).await else {
                 self.ledger().is(number, Fate::Refused);
                 return;
             };

@@ -117,6 +117,19 @@ impl LetterBox {
         }
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.opened.get().map_or(0, |opened| opened.letters.len())
+    }
+
+    /// What there is.
+    #[cfg(test)]
+    pub(crate) async fn list(&self) -> Vec<hookbus_journal::Summary> {
+        let Some(opened) = self.opened.get() else { return Vec::new() };
+        opened.letters.list(None, usize::MAX).await.unwrap().letters
+    }
+
     async fn opened(&self) -> Result<&Opened, Unavailable> {
         let open = || async {
             let (dir, settings) = (self.dir.clone(), self.settings);

@@ -3,12 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    io::{self, Write as _},
     time::Duration,
 };
 
-use super::crowd::Sent;
-use crate::support::{Provider, bus::Arrived};
+use super::{crowd::Sent, stage::Stage};
+use crate::support::{
+    Provider,
+    bus::{Arrived, Mark},
+    say,
+};
 
 /// The figures of a test.
 #[derive(Debug, Default)]
@@ -43,42 +46,11 @@ impl Account {
     }
 
     fn try_balance(sent: &[Sent], arrived: &[Arrived]) -> Result<Self, String> {
-        let by_id: HashMap<String, &Sent> = sent.iter().map(|sent| (sent.id(), sent)).collect();
-        let mut account = Self::default();
-        let (mut there, mut last) = (HashSet::new(), HashMap::new());
+        let mut reading = Reading::of(sent);
         for found in arrived {
-            let id = found.id();
-            let sent = by_id.get(id).ok_or_else(|| format!("nobody sent {id:?}"))?;
-            let signature = found.proof.get(Provider::FastPix.header());
-            let (subject, object) = (found.attributes.get("subject"), sent.object());
-            if found.body != sent.body || signature != Some(&sent.signature) || subject != Some(&object) {
-                return Err(format!("{id} was sent otherwise: {found:?}"));
-            }
-            if !there.insert(sent.number) {
-                account.duplicates += 1;
-                continue;
-            }
-            if sent.insists {
-                // Numbers of a client grow, and it has each of its subjects for itself.
-                let before = last.insert(sent.subject, sent.number).unwrap_or(0);
-                if before > sent.number {
-                    return Err(format!("{id} was overtaken by number {before}"));
-                }
-            }
+            reading.enter(found)?;
         }
-        account.arrived = there.len();
-        account.refused = sent.iter().map(|sent| sent.refused).sum();
-        for sent in sent {
-            match (sent.accepted, there.contains(&sent.number)) {
-                (true, true) => account.accepted += 1,
-                (true, false) => return Err(format!("{} was answered 200 and is not there", sent.id())),
-                (false, arrived) => {
-                    account.given_up += 1;
-                    account.after_503 += usize::from(arrived);
-                }
-            }
-        }
-        Ok(account)
+        reading.close(sent)
     }
 
     /// Checks that no more than this was in flight and unknown: that is what may be there twice, or after a 503.
@@ -94,7 +66,94 @@ impl Account {
             let [down, after] = [down, after].map(Duration::as_secs_f64);
             line += &format!(", down for {down:.1} s ({after:.1} s after the broker was back)");
         }
-        io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+        say(&line);
+    }
+}
+
+/// An account while a consumer reads.
+pub(super) struct Reading<'a> {
+    by_number: HashMap<u64, &'a Sent>,
+    there: HashSet<u64>,
+    /// The newest event of each subject.
+    last: HashMap<u64, u64>,
+    duplicates: usize,
+}
+
+impl<'a> Reading<'a> {
+    /// An account of what was sent, of which nothing has been read.
+    pub(super) fn of(sent: &'a [Sent]) -> Self {
+        Self {
+            by_number: sent.iter().map(|sent| (sent.number, sent)).collect(),
+            there: HashSet::new(),
+            last: HashMap::new(),
+            duplicates: 0,
+        }
+    }
+
+    /// Enters what was found next. Returns what it is if it is the first of its kind.
+    pub(super) fn enter(&mut self, found: &Arrived) -> Result<Option<&'a Sent>, String> {
+        let id = found.id();
+        let sent = Sent::number_in(id).and_then(|number| self.by_number.get(&number).copied());
+        let sent = sent.ok_or_else(|| format!("nobody sent {id:?}"))?;
+        let (body, object) = (sent.body(), sent.object());
+        let proof = found.proof.get(Provider::FastPix.header());
+        // What the provider would sign is what a consumer finds: it can verify it again.
+        let authentic = proof == Some(&Provider::FastPix.signature(&body));
+        if found.body != body || !authentic || found.attributes.get("subject") != Some(&object) {
+            return Err(format!("{id} was sent otherwise: {found:?}"));
+        }
+        if !self.there.insert(sent.number) {
+            self.duplicates += 1;
+            return Ok(None);
+        }
+        if sent.insists {
+            // Numbers of a client grow, and it has each of its subjects for itself.
+            let before = self.last.insert(sent.subject, sent.number).unwrap_or(0);
+            if before > sent.number {
+                return Err(format!("{id} was overtaken by number {before}"));
+            }
+        }
+        Ok(Some(sent))
+    }
+
+    /// Enters what has come to a place since this mark.
+    pub(super) async fn enter_all(&mut self, stage: &Stage, place: &str, mark: &mut Mark) {
+        loop {
+            let page = stage.page(place, mark).await;
+            if page.is_empty() {
+                return;
+            }
+            for found in page {
+                self.enter(&found).unwrap_or_else(|wrong| panic!("{}: {wrong}", stage.kind));
+            }
+        }
+    }
+
+    /// How many events that were answered 200 have not been read.
+    pub(super) fn missing(&self) -> usize {
+        let missing = |sent: &&&Sent| sent.accepted && !self.there.contains(&sent.number);
+        self.by_number.values().filter(missing).count()
+    }
+
+    /// The figures: all that was answered 200 was read.
+    pub(super) fn close(self, sent: &[Sent]) -> Result<Account, String> {
+        let mut account = Account {
+            arrived: self.there.len(),
+            refused: sent.iter().map(|sent| sent.refused).sum(),
+            duplicates: self.duplicates,
+            ..Account::default()
+        };
+        for sent in sent {
+            match (sent.accepted, self.there.contains(&sent.number)) {
+                (true, true) => account.accepted += 1,
+                (true, false) => return Err(format!("{} was answered 200 and is not there", sent.id())),
+                (false, arrived) => {
+                    account.given_up += 1;
+                    account.after_503 += usize::from(arrived);
+                }
+            }
+        }
+        Ok(account)
     }
 }
 
@@ -116,11 +175,12 @@ mod tests {
     /// An event as a consumer finds it.
     fn found(sent: &Sent) -> Arrived {
         let attributes = [("id", sent.id()), ("subject", sent.object())];
-        let proof = [(Provider::FastPix.header().to_owned(), sent.signature.clone())];
+        let signature = Provider::FastPix.signature(&sent.body());
         Arrived {
             attributes: attributes.map(|(name, value)| (name.to_owned(), value)).into(),
-            proof: proof.into(),
-            body: sent.body.clone(),
+            proof: [(Provider::FastPix.header().to_owned(), signature)].into(),
+            body: sent.body(),
+            at: None,
         }
     }
 

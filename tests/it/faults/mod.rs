@@ -6,7 +6,11 @@
 
 mod account;
 mod address;
+mod backlog;
+mod crash;
 mod crowd;
+mod disk;
+mod isolation;
 mod outage;
 mod oversized;
 mod stage;

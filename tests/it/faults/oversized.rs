@@ -69,9 +69,10 @@ async fn oversized(kind: Kind, options: Options, keys: &str, limit: usize, what:
     assert_eq!((account.refused, account.given_up), (0, 0), "the others are not to blame: {account}");
     account.at_most_in_flight(most);
     let letters = bridge.dead_letters();
-    let letters =
-        letters.iter().map(|letter| (letter.reason.as_str(), letter.event.id.clone(), &letter.event.body));
-    let expected = oversized.iter().map(|sent| ("too-large", sent.id(), &sent.body));
+    let letters = letters
+        .iter()
+        .map(|letter| (letter.reason.as_str(), letter.event.id.clone(), letter.event.body.clone()));
+    let expected = oversized.iter().map(|sent| ("too-large", sent.id(), sent.body()));
     assert_eq!(letters.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     assert_eq!(bridge.times_logged("sink is down"), 0);
 }

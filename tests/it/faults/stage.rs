@@ -4,7 +4,10 @@ use hookbus_brokers::{Broker, ClaimedDoor, Kind, Options, private};
 use hookbus_testkit::FaultProxy;
 use tokio::task::spawn_blocking;
 
-use crate::support::bus::{Arrived, kafka, rabbitmq::Rabbit, redis};
+use crate::support::{
+    Ack,
+    bus::{Arrived, Mark, count, kafka, page, rabbitmq::Rabbit, redis},
+};
 
 /// A broker, and how the bridge reaches it.
 pub(super) struct Stage {
@@ -53,31 +56,38 @@ impl Stage {
         &self.proxy.as_ref().expect("started with one").0
     }
 
-    /// The configuration of a bridge: a sink `bus` with these further keys, and a route for each source, of this name,
-    /// to a destination, of these keys.
-    pub(super) fn config(&self, keys: &str, routes: &[(&str, &str)]) -> String {
+    /// The table of a configuration that is a sink of this name here, with these further keys.
+    pub(super) fn sink(&self, name: &str, keys: &str) -> String {
         let address = self.proxy.as_ref().map_or(self.broker().address(), |(proxy, _)| proxy.address());
         let (kind, way) = match self.kind {
             Kind::Redis => ("redis", format!("url = \"redis://{address}\"")),
             Kind::RabbitMq => ("rabbitmq", format!("url = \"amqp://{address}\"")),
             Kind::Kafka => ("kafka", format!("brokers = [\"{address}\"]")),
         };
+        format!("[sinks.{name}]\ntype = \"{kind}\"\n{way}\n{keys}\n")
+    }
+
+    /// The configuration of a bridge that answers when its sinks have confirmed: a sink `bus` with these further keys,
+    /// and a route for each source, of this name, to a destination, of these keys.
+    pub(super) fn config(&self, keys: &str, routes: &[(&str, &str)]) -> String {
+        self.config_at("127.0.0.1:0", Ack::Sinks, keys, routes)
+    }
+
+    /// The same for a bridge that listens here, and answers then.
+    pub(super) fn config_at(&self, listen: &str, ack: Ack, keys: &str, routes: &[(&str, &str)]) -> String {
+        let sink = self.sink("bus", keys);
         let mut config = format!(
             r#"[server]
-listen = "127.0.0.1:0"
+listen = "{listen}"
 limits = {{ body = "4MiB", connections-per-address = 1024 }}
-[sinks.bus]
-type = "{kind}"
-{way}
-{keys}
-"#
+{sink}"#
         );
         for (source, to) in routes {
             config += &format!(
                 r#"[sources.{source}]
 provider = "fastpix"
 secrets = [{{ file = "fastpix.secret" }}]
-ack = "sinks"
+ack = "{ack}"
 [[routes]]
 name = "{source}"
 sources = ["{source}"]
@@ -124,12 +134,24 @@ to = [{{ sink = "bus", {to} }}]
 
     /// Everything at a place, around the proxy.
     pub(super) async fn read(&self, name: &str) -> Vec<Arrived> {
-        let url = self.broker().url();
-        match self.kind {
-            Kind::Redis => redis::read(url, name).await,
-            Kind::RabbitMq => Rabbit::at(url).await.take(name).await,
-            Kind::Kafka => kafka::read(url, name).await,
+        let (mut mark, mut read) = (Mark::default(), Vec::new());
+        loop {
+            let page = self.page(name, &mut mark).await;
+            if page.is_empty() {
+                return read;
+            }
+            read.extend(page);
         }
+    }
+
+    /// What has come to a place since this mark, which moves on; nothing where nothing has.
+    pub(super) async fn page(&self, name: &str, mark: &mut Mark) -> Vec<Arrived> {
+        page(self.broker(), name, mark).await
+    }
+
+    /// How many events are at a place.
+    pub(super) async fn count(&self, name: &str) -> u64 {
+        count(self.broker(), name).await
     }
 
     /// Kills the broker.

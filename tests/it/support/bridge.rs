@@ -21,6 +21,9 @@ use tokio::{
 
 use super::{Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
 
+/// The configuration in a bridge's folder.
+const CONFIG: &str = "hookbus.toml";
+
 /// What differs from test to test in the configuration; each text is TOML.
 pub(crate) struct Setup {
     /// The entries of `limits`.
@@ -94,26 +97,42 @@ impl Bridge {
 
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.
     pub(crate) async fn start_with(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Self::folder(text);
+        let (child, log) = launch(folder.path());
+        let mut bridge = Self { pid: pid(&child), child, folder, address: ([0, 0, 0, 0], 0).into(), log };
+        bridge.listens().await;
+        bridge
+    }
+
+    /// A new folder with everything a bridge needs in it: on the disk that is built on, as others forget an fsync.
+    fn folder(text: &str) -> TempDir {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         for provider in Provider::ALL {
             let path = folder.path().join(format!("{}.secret", provider.name()));
             write_private(&path, &[provider.secret().expose(), b"\n"].concat());
         }
-        let config = folder.path().join("hookbus.toml");
-        write_private(&config, text.as_bytes());
-        let mut command = Command::new(binary());
-        command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(&config);
-        command.current_dir(folder.path()).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-        let (lines, log) = watch::channel(Vec::new());
-        tokio::spawn(collect(child.stderr.take().unwrap(), lines));
-        let unknown = ([0, 0, 0, 0], 0).into();
-        let mut bridge = Self { child, pid, folder, address: unknown, log };
-        let listening = bridge.logged("listening").await;
-        bridge.address = listening["fields"]["address"].as_str().unwrap().parse().unwrap();
-        bridge
+        write_private(&folder.path().join(CONFIG), text.as_bytes());
+        folder
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn listens(&mut self) {
+        let listening = self.logged("listening").await;
+        self.address = listening["fields"]["address"].as_str().unwrap().parse().unwrap();
+    }
+
+    /// Ends it at once, as a power cut of this process alone would.
+    pub(crate) async fn kill(&mut self) {
+        // One that has ended by itself is a failure that the log explains.
+        assert_eq!(self.child.try_wait().unwrap(), None, "it has ended by itself");
+        timeout(PATIENCE, self.child.kill()).await.expect("it does not end").unwrap();
+    }
+
+    /// Starts another process in the folder of the one that has ended, and waits for nothing. Its log begins anew.
+    /// Where clients are to find it again the configuration says where it listens.
+    pub(crate) fn start_again(&mut self) {
+        (self.child, self.log) = launch(self.folder.path());
+        self.pid = pid(&self.child);
     }
 
     /// Where it listens.
@@ -197,7 +216,7 @@ impl Bridge {
     /// What a command prints that is run beside it with its configuration.
     pub(crate) fn command(&self, args: &[&str]) -> String {
         let mut command = std::process::Command::new(binary());
-        command.args(args).arg("--config").arg(self.folder.path().join("hookbus.toml"));
+        command.args(args).arg("--config").arg(self.path(CONFIG));
         let output = command.current_dir(self.folder.path()).env_remove("HOOKBUS_CONFIG").output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -210,8 +229,25 @@ impl Bridge {
 
     /// What it has written for a source.
     pub(crate) fn written(&self, source: &str) -> Vec<Written> {
-        Written::read(&self.folder.path().join(format!("events/{source}.ndjson")))
+        Written::read(&self.path(&format!("events/{source}.ndjson")))
     }
+}
+
+/// Starts a process in a folder, and collects what it logs.
+fn launch(folder: &Path) -> (Child, watch::Receiver<Vec<String>>) {
+    let mut command = Command::new(binary());
+    command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(folder.join(CONFIG));
+    command.current_dir(folder).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (lines, log) = watch::channel(Vec::new());
+    tokio::spawn(collect(child.stderr.take().unwrap(), lines));
+    (child, log)
+}
+
+/// The number of a process that has not been waited for.
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap()
 }
 
 /// The lines with this beginning of a message.

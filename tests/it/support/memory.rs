@@ -27,6 +27,11 @@ impl Memory {
     }
 }
 
+/// What a bridge holds now, and the most it ever held, in MiB.
+pub(crate) fn held(bridge: &Bridge) -> (u64, u64) {
+    (kibibytes(bridge, "VmRSS:") / 1024, kibibytes(bridge, "VmHWM:") / 1024)
+}
+
 fn kibibytes(bridge: &Bridge, field: &str) -> u64 {
     let path = format!("/proc/{}/status", bridge.pid().as_raw_nonzero());
     let status = fs::read_to_string(path).unwrap();

@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: a bridge of one's own, a raw HTTP client, signatures, and reading
 //! back.
 
+mod ack;
 mod bridge;
 pub(crate) mod bus;
 mod http;
@@ -9,7 +10,11 @@ mod openmetrics;
 mod provider;
 mod written;
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use tokio::{
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -17,9 +22,10 @@ use tokio::{
 };
 
 pub(crate) use self::{
+    ack::Ack,
     bridge::{Bridge, Setup},
-    http::{Client, chunk, head, post},
-    memory::Memory,
+    http::{Client, Response, chunk, head, post},
+    memory::{Memory, held},
     openmetrics::Figures,
     provider::Provider,
     written::{DeadLetter, Written},
@@ -50,6 +56,24 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not come to this: {what}");
         look.tick().await;
     }
+}
+
+/// Says that a test is skipped for want of something, past the capture of the test harness; where figures are what the
+/// test is run for, that is a failure.
+pub(crate) fn skip(test: &str, needs: &str) {
+    let line = format!("skipped: {test}: needs {needs}");
+    assert!(text_of("HOOKBUS_TEST_SKIPS").as_deref() != Some("never"), "{line}");
+    say(&line);
+}
+
+/// Shows a figure, whatever becomes of the test's other output.
+pub(crate) fn say(text: &str) {
+    io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+/// A text from the environment, by which `cargo xtask torture` chooses.
+pub(crate) fn text_of(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|text| !text.is_empty())
 }
 
 /// A number from the environment, by which `cargo xtask torture` makes a test longer.

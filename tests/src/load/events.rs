@@ -1,6 +1,6 @@
 //! Distinct signed events, ready to be written to a socket.
 
-use std::{thread, time::SystemTime};
+use std::{ops::Range, thread, time::SystemTime};
 
 use hookbus_core::{Scheme, Secret, verify::ToSign};
 use http::Method;
@@ -45,13 +45,24 @@ impl Events {
     /// # Errors
     /// Where the secret is no FastPix secret.
     pub fn prepare(count: usize, shape: Shape<'_>) -> Result<Self, String> {
+        Self::range(0..count as u64, shape)
+    }
+
+    /// The events of these numbers, for a run that goes on where another one ended.
+    ///
+    /// # Errors
+    /// As [`Events::prepare`].
+    pub fn range(numbers: Range<u64>, shape: Shape<'_>) -> Result<Self, String> {
+        let count = usize::try_from(numbers.end.saturating_sub(numbers.start))
+            .map_err(|_| "so many events are not prepared at once")?;
         let scheme = Scheme::built_in("fastpix").ok_or("there is no built-in scheme `fastpix`")?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let per_chunk = count.div_ceil(cores).max(1);
         let chunks = thread::scope(|scope| {
             let work = (0..count).step_by(per_chunk).map(|first| {
                 let (scheme, last) = (&scheme, count.min(first + per_chunk));
-                scope.spawn(move || Chunk::sign(first as u64..last as u64, scheme, shape))
+                let numbers = numbers.start + first as u64..numbers.start + last as u64;
+                scope.spawn(move || Chunk::sign(numbers, scheme, shape))
             });
             let work = work.collect::<Vec<_>>();
             let joined = work.into_iter().map(|one| one.join().map_err(|_| "a signing thread panicked")?);
@@ -75,7 +86,7 @@ impl Events {
 }
 
 impl Chunk {
-    fn sign(numbers: std::ops::Range<u64>, scheme: &Scheme, shape: Shape<'_>) -> Result<Self, String> {
+    fn sign(numbers: Range<u64>, scheme: &Scheme, shape: Shape<'_>) -> Result<Self, String> {
         let Shape { host, path, secret } = shape;
         let mut chunk = Self::default();
         for number in numbers {
@@ -159,6 +170,16 @@ mod tests {
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
         assert!(!body.contains(SAMPLE_ID) && !body.contains(SAMPLE_OBJECT));
         serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+
+    #[test]
+    fn a_range_goes_on_where_another_one_ended() {
+        let all = prepared(101);
+        let secret = Secret::new("aG9va2J1cyBsb2FkIGdlbmVyYXRvciBzZWNyZXQ=");
+        let shape = Shape { host: "localhost", path: "/hooks/fastpix", secret: &secret };
+        let rest = Events::range(90..101, shape).unwrap();
+        assert_eq!(rest.count(), 11);
+        assert!((0..11).all(|number| rest.request(number) == all.request(90 + number)));
     }
 
     #[test]

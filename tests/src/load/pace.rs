@@ -85,13 +85,14 @@ impl Pace {
         let Some(offered) = &self.offered else { return };
         loop {
             let since = self.start().elapsed().min(self.duration);
-            let due = ((since.as_secs_f64() * offered.per_second) as u64).min(self.count);
+            // Request n is due at n / rate: all before this moment are. Less a little, for what does not divide evenly.
+            let due = ((since.as_secs_f64() * offered.per_second - 1e-9).ceil() as u64).min(self.count);
             let fresh = due - offered.released.swap(due, Ordering::Relaxed);
             offered.due.add_permits(usize::try_from(fresh).unwrap_or(Semaphore::MAX_PERMITS));
             if since == self.duration || due == self.count {
                 break;
             }
-            let next = Duration::from_secs_f64((due + 1) as f64 / offered.per_second).min(self.duration);
+            let next = Duration::from_secs_f64(due as f64 / offered.per_second).min(self.duration);
             thread::park_timeout(next.saturating_sub(self.start().elapsed()).max(TICK));
         }
     }
@@ -134,6 +135,17 @@ mod tests {
             numbers
         });
         assert_eq!(numbers, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_request_is_released_when_it_is_due_and_not_one_later() {
+        let pace = Pace::new(Duration::from_secs(60), Some(1), Some(0.1));
+        // The second one would be due in ten seconds.
+        pace.release();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let turn = runtime.block_on(pace.turn()).unwrap();
+        assert_eq!(turn.due, pace.start());
+        assert!(pace.start().elapsed() < Duration::from_secs(10), "it waited for the second one");
     }
 
     #[test]

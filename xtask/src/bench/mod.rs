@@ -3,6 +3,7 @@
 //! Absolute figures of a shared machine say little: its speed changes within minutes. So a floor, a server that does
 //! the least any receiver must, is driven in turn with the bridge, and the ratio is what counts.
 
+mod bridge;
 mod build;
 mod figures;
 mod server;
@@ -35,6 +36,9 @@ const SECRET: &str = "aG9va2J1cyBiZW5jaG1hcmsgc2VjcmV0\n";
 pub(crate) enum Bench {
     /// From the socket to a sink that keeps events in memory: requests per second and CPU per request.
     Ingress(Ingress),
+    /// From the socket to each bus, answered from the journal and from the sinks: accepted and drained a second,
+    /// CPU per event, latencies, memory.
+    Bridge(bridge::Bridge),
     /// Batches straight into the sink of each bus, beside the best loop of its driver in the same run.
     Sinks(sinks::Sinks),
     /// The time of a cold release build and the size of the program, for each bus alone and all together.
@@ -77,6 +81,7 @@ impl Bench {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result {
         match self {
             Self::Ingress(ingress) => ingress.run(workspace),
+            Self::Bridge(bridge) => bridge.run(),
             Self::Sinks(sinks) => sinks.run(),
             Self::Build(build) => build.run(workspace),
         }

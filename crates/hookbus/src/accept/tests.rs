@@ -9,7 +9,7 @@ use hookbus_core::{
 };
 use hookbus_journal::{Journal, Letter};
 use hookbus_testkit::{ScriptedSink, TestEvent};
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
@@ -44,8 +44,7 @@ fn acceptor(
         places: Vec::new(),
         metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
-    let dead_letters = config::DeadLetters { dir: folder.to_owned(), max_size: ByteSize::from_bytes(quota) };
-    let dead_letters = Arc::new(DeadLetters::new(&dead_letters));
+    let dead_letters = Arc::new(LetterBox::at(folder.join("data"), quota));
     let names: Vec<Arc<str>> = (0..sinks.len()).map(|at| format!("s{at}").into()).collect();
     let journal = Journal::in_memory(&names);
     let groups = Arc::new(Groups::default());
@@ -55,7 +54,7 @@ fn acceptor(
         Lane::start(Arc::clone(&names[at]), Arc::new((*sink).clone()), config.clone(), Some(from))
     };
     let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
-    (Arc::new(Acceptor::new(router, lanes, groups, dead_letters, Some(journal))), running)
+    (Arc::new(Acceptor::new(Arc::new(router), lanes, groups, dead_letters, Some(journal))), running)
 }
 
 fn event(id: &str) -> VerifiedEvent {
@@ -64,6 +63,14 @@ fn event(id: &str) -> VerifiedEvent {
 
 fn down() -> Outcome {
     Outcome::retry(SinkError::new(ErrorKind::Unavailable, "publish", "scripted"))
+}
+
+/// Ends it all, so that nobody has the folder any more.
+async fn end(acceptor: Arc<Acceptor>, lanes: Vec<Running>) {
+    drop(acceptor);
+    for lane in lanes {
+        lane.stop(Instant::now() + Duration::from_secs(1)).await;
+    }
 }
 
 /// What the letters of a folder say of their reasons and errors, once nobody else has it.
@@ -198,14 +205,12 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     });
     let (kept, lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
     assert_eq!(kept.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
-    drop(kept);
-    drop(lanes);
+    end(kept, lanes).await;
     assert_eq!(letters(folder.path()).await.len(), 1);
     let (full, lanes) = acceptor(folder.path(), &[&sink], "t", 10);
     let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
     assert!(refused.contains("max-size"), "{refused}");
-    drop(full);
-    drop(lanes);
+    end(full, lanes).await;
     assert_eq!(letters(folder.path()).await.len(), 1);
 }
 
@@ -213,10 +218,10 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
 async fn an_event_without_a_valid_address_is_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let sink = ScriptedSink::delivering(Capabilities::new());
-    let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
+    let (acceptor, lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
     assert_eq!(acceptor.accept(event("e1"), WAITING).await.unwrap(), Disposition::Accepted);
     assert!(sink.batches().is_empty());
-    drop(acceptor);
+    end(acceptor, lanes).await;
     let text = letters(folder.path()).await.concat();
     assert!(text.contains("unaddressable") && text.contains("{body:/tenant}"), "{text}");
 }
@@ -243,9 +248,10 @@ async fn by_the_journal_an_event_is_accepted_whatever_its_sinks_do() {
 async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_before_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let sink = ScriptedSink::delivering(Capabilities::new());
-    let (kept, _lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
+    let (kept, lanes) = acceptor(folder.path(), &[&sink], "{body:/tenant}", 1 << 20);
     assert_eq!(kept.accept(event("e1"), JOURNAL).await.unwrap(), Disposition::Accepted);
-    assert_eq!(letters(folder.path()), 1);
+    end(kept, lanes).await;
+    assert_eq!(letters(folder.path()).await.len(), 1);
     let full = tempfile::tempdir().unwrap();
     let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
     assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why.contains("max-size"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookbus_core::{ErrorKind, Health, HealthState, SinkError};
+use hookbus_journal::Observer as _;
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::Value;

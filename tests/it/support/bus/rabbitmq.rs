@@ -3,12 +3,15 @@
 use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
-    options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::timeout;
 
-use super::{super::PATIENCE, Arrived};
+use super::{super::PATIENCE, Arrived, PAGE};
 
 /// A connection beside the bridge's.
 pub(crate) struct Rabbit {
@@ -43,18 +46,36 @@ impl Rabbit {
         self.channel.queue_bind(queue, exchange, key, options, none).await.unwrap();
     }
 
-    /// Takes everything out of a queue, in its order.
-    pub(crate) async fn take(&self, queue: &str) -> Vec<Arrived> {
+    /// How many events are in a queue.
+    pub(crate) async fn count(&self, queue: &str) -> usize {
         let passive = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
         let found = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
-        let mut left = found.message_count();
-        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
-        let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        found.message_count() as usize
+    }
+
+    /// Takes what is at the head of a queue out of it, in its order.
+    pub(crate) async fn page(&self, queue: &str) -> Vec<Arrived> {
+        let mut left = self.count(queue).await.min(PAGE);
+        if left == 0 {
+            return Vec::new();
+        }
+        // No more than that is ever on its way, so that nothing goes back when this ends, and comes late.
+        let (prefetch, none) = (u16::try_from(left).unwrap(), FieldTable::default());
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
+        let consume =
+            self.channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), none);
         let mut messages = consume.await.unwrap();
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(left);
         while left > 0 {
             let message = timeout(PATIENCE, messages.next()).await.expect("there is more").unwrap().unwrap();
             left -= 1;
+            if left == 0 {
+                let tag = messages.tag();
+                self.channel.basic_cancel(tag, BasicCancelOptions::default()).await.unwrap();
+                message.ack(BasicAckOptions { multiple: true }).await.unwrap();
+                // An acknowledgement has no answer; what is asked behind it has one.
+                self.count(queue).await;
+            }
             let mut arrived = Arrived { body: message.data.to_vec(), ..Arrived::default() };
             let properties = &message.properties;
             assert_eq!(*properties.delivery_mode(), Some(2), "it would not outlast a restart");

@@ -1,14 +1,16 @@
 //! Streams of a Redis.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use redis::{Client, Cmd, FromRedisValue};
 
-use super::Arrived;
+use super::{Arrived, PAGE};
 
 /// An entry: its id and its fields.
 type Entry = (String, Vec<(String, Vec<u8>)>);
 
 /// Entries read at once.
-const PAGE: usize = 2000;
+const AT_ONCE: usize = 2000;
 
 /// Runs one command.
 pub(crate) async fn command<T: FromRedisValue>(url: &str, words: &[&str]) -> T {
@@ -16,19 +18,22 @@ pub(crate) async fn command<T: FromRedisValue>(url: &str, words: &[&str]) -> T {
     Cmd::new().arg(words).query_async(&mut connection).await.unwrap()
 }
 
-/// Everything in a stream, in its order.
-pub(crate) async fn read(url: &str, stream: &str) -> Vec<Arrived> {
+/// What is in a stream behind this entry, in its order, and the last entry of it.
+pub(crate) async fn page(url: &str, stream: &str, mut after: String) -> (Vec<Arrived>, String) {
     let mut connection = Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let (mut after, mut read) = ("-".to_owned(), Vec::new());
-    loop {
+    let mut read = Vec::new();
+    while read.len() < PAGE {
+        let from = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
         let mut command = Cmd::new();
-        command.arg("XRANGE").arg(stream).arg(&after).arg("+").arg("COUNT").arg(PAGE);
+        command.arg("XRANGE").arg(stream).arg(from).arg("+").arg("COUNT").arg(AT_ONCE);
         let page: Vec<Entry> = command.query_async(&mut connection).await.unwrap();
-        let Some((last, _)) = page.last() else { return read };
-        // Beginning behind it.
-        after = format!("({last}");
-        for (_, fields) in page {
-            let mut arrived = Arrived::default();
+        let Some((last, _)) = page.last() else { break };
+        after.clone_from(last);
+        for (id, fields) in page {
+            // An id begins with the server's clock.
+            let millis = id.split('-').next().and_then(|millis| millis.parse().ok()).unwrap();
+            let at = Some(UNIX_EPOCH + Duration::from_millis(millis));
+            let mut arrived = Arrived { at, ..Arrived::default() };
             for (name, value) in fields {
                 match &*name {
                     "data" => arrived.body = value,
@@ -38,4 +43,5 @@ pub(crate) async fn read(url: &str, stream: &str) -> Vec<Arrived> {
             read.push(arrived);
         }
     }
+    (read, after)
 }

@@ -1,18 +1,21 @@
 //! Lanes that deliver from the journal.
 
 use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    pin::pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
-use hookbus_core::{Batch, Report, units::ByteSize};
-use hookbus_journal::{Backlog, Destination, Journal, Room};
+use hookbus_core::{Batch, Report};
+use hookbus_journal::{Backlog, Destination, EntryId, Journal, Room, Summary};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config,
-    dead_letter::DeadLetters,
+    dead_letters::LetterBox,
     lane::{FromJournal, Groups, JOURNAL_EVENTS},
 };
 
@@ -20,14 +23,17 @@ struct Stand {
     journal: Journal,
     /// The other end of the lane's backlog.
     backlog: Backlog,
+    /// A sink without a lane gets all that is appended here too: by this it is known what numbers the journal gave.
+    witness: Mutex<(Backlog, Vec<EntryId>)>,
     lane: Lane,
     running: Running,
     sink: ScriptedSink,
+    letters: Arc<LetterBox>,
     folder: TempDir,
 }
 
 fn journal() -> Journal {
-    Journal::in_memory(&[Arc::from("bus")])
+    Journal::in_memory(&[Arc::from("bus"), Arc::from("witness")])
 }
 
 fn stand(sink: ScriptedSink) -> Stand {
@@ -36,50 +42,73 @@ fn stand(sink: ScriptedSink) -> Stand {
 
 fn stand_on(journal: Journal, sink: ScriptedSink) -> Stand {
     let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("data");
-    let letters = config::DeadLetters { dir, max_size: ByteSize::from_bytes(64 << 20) };
+    let letters = Arc::new(LetterBox::at(folder.path().join("data"), 64 << 20));
     let from = FromJournal {
         backlog: journal.backlog(0),
         groups: Arc::new(Groups::default()),
-        dead_letters: Arc::new(DeadLetters::new(&letters)),
+        dead_letters: Arc::clone(&letters),
     };
     let config = LaneConfig {
         max_events: 100,
         max_bytes: 4 << 20,
         publish_timeout: Duration::from_secs(5),
         places: Vec::new(),
+        metrics: Arc::new(SinkMetrics::new("bus".into())),
     };
     let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, Some(from));
-    Stand { backlog: journal.backlog(0), journal, lane, running, sink, folder }
+    let witness = Mutex::new((journal.backlog(1), Vec::new()));
+    Stand { backlog: journal.backlog(0), journal, witness, lane, running, sink, letters, folder }
 }
 
 impl Stand {
     fn append(&self, id: &str, subject: &str, topic: &str) {
-        append(&self.journal, id, subject, topic);
+        append(&self.journal, &[0, 1], id, subject, topic);
+        let mut witness = self.witness.lock().unwrap();
+        let (backlog, numbers) = &mut *witness;
+        let seen = at_once(backlog.take(Room { events: 2, bytes: usize::MAX })).unwrap();
+        assert_eq!(seen.len(), 1, "the one that was appended");
+        backlog.resolve(seen[0].id);
+        // Of its record it is the second destination.
+        numbers.push(EntryId { destination: 0, ..seen[0].id });
+    }
+
+    /// The `n`th event that was appended, from 1.
+    fn id(&self, n: usize) -> EntryId {
+        self.witness.lock().unwrap().1[n - 1]
     }
 
     /// Whether the `n`th event that was appended, from 1, is taken and not resolved.
-    async fn holds(&self, n: u64) -> bool {
-        self.backlog.again(hookbus_journal::EntryId { sequence: n, destination: 0 }).await.is_ok()
+    async fn holds(&self, n: usize) -> bool {
+        self.backlog.again(self.id(n)).await.is_ok()
+    }
+
+    /// How many events are not resolved.
+    fn unresolved(&self) -> u64 {
+        self.journal.pending()[0].events
     }
 
     fn sent(&self) -> Vec<String> {
         self.sink.batches().concat()
     }
 
-    fn letters(&self) -> Vec<serde_json::Value> {
-        letters(&self.folder.path().join("data"))
+    async fn letters(&self) -> Vec<Summary> {
+        self.letters.list().await
     }
 }
 
-fn append(journal: &Journal, id: &str, subject: &str, topic: &str) {
+/// Appends an event for the sinks at these places.
+fn append(journal: &Journal, sinks: &[usize], id: &str, subject: &str, topic: &str) {
     let event = TestEvent::new("fastpix").id(id).subject(subject).build();
-    let _commit = journal.append(&event, &[Destination { sink: 0, address: address(topic) }]).unwrap();
+    let to: Vec<_> = sinks.iter().map(|sink| Destination { sink: *sink, address: address(topic) }).collect();
+    at_once(journal.append(&event, &to)).unwrap();
 }
 
-fn letters(folder: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join("dead-letters.ndjson")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// What comes of it without waiting, as everything does that a journal in memory has at hand.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it has to wait"),
+    }
 }
 
 /// Lets the paused clock run until something holds.
@@ -144,9 +173,7 @@ async fn groups_keep_their_order_through_retries() {
     assert!(stand.sent().len() > 220, "many had to be tried again");
     assert!(in_order(delivered.lock().unwrap().clone()));
     settle().await;
-    for n in 1..=200 {
-        assert!(!stand.holds(n).await, "{n} is resolved");
-    }
+    assert_eq!(stand.unresolved(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +187,7 @@ async fn thousands_for_a_missing_address_hold_up_no_other_and_come_in_order_when
             let is_missing = missing.load(Ordering::Acquire);
             let n = if is_missing { usize::MAX } else { next.fetch_add(1, Ordering::AcqRel) };
             if n < gone + 500 {
-                append(&journal, &format!("g{}-{n}", n % 50), &format!("g{}", n % 50), "gone");
+                append(&journal, &[0], &format!("g{}-{n}", n % 50), &format!("g{}", n % 50), "gone");
             }
             is_missing
         }
@@ -182,7 +209,7 @@ async fn thousands_for_a_missing_address_hold_up_no_other_and_come_in_order_when
     assert!(in_order(stand.sent().split_off(tried)));
     assert_eq!(stand.lane.health().borrow().state, HealthState::Ready);
     settle().await;
-    assert!(!stand.holds(1).await && !stand.holds(gone as u64).await, "they are resolved");
+    assert_eq!(stand.unresolved(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,9 +225,14 @@ async fn while_the_sink_is_down_a_window_is_held_and_the_rest_stays_in_the_journ
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(stand.sink.batches().len() <= 1, "no event is risked while probes fail");
-    let everything = Room { events: usize::MAX, bytes: usize::MAX };
-    assert_eq!(stand.backlog.take(everything).await.unwrap().len(), 1_500);
-    assert!(stand.holds(1).await && stand.holds(JOURNAL_EVENTS as u64).await);
+    let mut rest = 0;
+    while rest < 1_500 {
+        let taken = stand.backlog.take(Room { events: usize::MAX, bytes: usize::MAX }).await.unwrap();
+        assert!(!taken.is_empty(), "only {rest} were left");
+        rest += taken.len();
+    }
+    assert_eq!((rest, stand.unresolved()), (1_500, count as u64));
+    assert!(stand.holds(1).await && stand.holds(JOURNAL_EVENTS).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,11 +274,11 @@ async fn a_rejected_event_leaves_its_group_and_its_dead_letter_is_tried_until_it
     assert!(stand.holds(2).await, "not resolved before its dead letter is safe");
     assert!(!stand.holds(3).await);
     std::fs::remove_file(&in_the_way).unwrap();
-    eventually("the dead letter is kept", || stand.letters().len() == 1).await;
+    eventually("the dead letter is kept", || stand.letters.count() == 1).await;
     settle().await;
     assert!(!stand.holds(2).await);
-    let letter = &stand.letters()[0];
-    assert_eq!((letter["reason"].as_str(), letter["attempts"].as_u64()), (Some("too-large"), Some(1)));
+    let letter = stand.letters().await.remove(0);
+    assert_eq!((&*letter.reason, letter.attempts, letter.entry), ("too-large", 1, Some(stand.id(2))));
     assert_eq!(stand.sent().len(), 3, "it is not tried again");
 }
 
@@ -263,9 +295,9 @@ async fn more_dead_letters_than_may_be_on_their_way_are_all_kept() {
     }
     eventually("a store in trouble stops nothing", || stand.sent().len() == JOURNAL_EVENTS + 100).await;
     std::fs::remove_file(&in_the_way).unwrap();
-    eventually("all are kept", || stand.letters().len() == JOURNAL_EVENTS + 100).await;
+    eventually("all are kept", || stand.letters.count() == JOURNAL_EVENTS + 100).await;
     settle().await;
-    assert!(!stand.holds(1).await && !stand.holds(JOURNAL_EVENTS as u64 + 100).await);
+    assert_eq!(stand.unresolved(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,13 +309,13 @@ async fn an_address_missing_for_fifteen_minutes_makes_dead_letters_of_what_waite
     tokio::time::sleep(Duration::from_mins(10)).await;
     stand.append("young-0", "young", "gone");
     tokio::time::sleep(Duration::from_mins(4)).await;
-    assert_eq!(stand.letters().len(), 0);
+    assert_eq!(stand.letters.count(), 0);
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(stand.letters().len(), 1_000);
-    assert_eq!(stand.letters()[999]["reason"], "unroutable");
+    assert_eq!(stand.letters.count(), 1_000);
+    assert_eq!(&*stand.letters().await[999].reason, "unroutable");
     assert!(!stand.holds(1).await && stand.holds(1_001).await, "the young one has time yet");
     tokio::time::sleep(Duration::from_mins(10)).await;
-    assert_eq!(stand.letters().len(), 1_001);
+    assert_eq!(stand.letters.count(), 1_001);
     assert!(!stand.holds(1_001).await);
 }
 
@@ -298,9 +330,9 @@ async fn an_address_that_is_not_there_right_after_an_outage_gets_its_fifteen_min
         tokio::time::sleep(Duration::from_mins(60)).await;
         stand.sink.fail_probes(None);
         tokio::time::sleep(Duration::from_mins(14)).await;
-        assert_eq!(stand.letters().len(), 0);
+        assert_eq!(stand.letters.count(), 0);
         tokio::time::sleep(Duration::from_mins(2)).await;
-        assert_eq!(stand.letters().len(), 1);
+        assert_eq!(stand.letters.count(), 1);
     }
 }
 
@@ -313,9 +345,9 @@ async fn an_address_whose_metadata_are_fine_is_given_up_too() {
         stand.append(&format!("a-{n}"), "a", "gone");
     }
     tokio::time::sleep(Duration::from_mins(14)).await;
-    assert_eq!(stand.letters().len(), 0);
+    assert_eq!(stand.letters.count(), 0);
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(stand.letters().len(), 300);
+    assert_eq!(stand.letters.count(), 300);
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,7 +411,10 @@ async fn what_is_not_delivered_when_the_lane_stops_stays_in_the_journal() {
     gate.add_permits(5);
     stopping.await.unwrap();
     assert!(stand.sink.is_closed());
-    let holds = |n| hookbus_journal::EntryId { sequence: n, destination: 0 };
-    assert!(stand.backlog.again(holds(1)).await.is_err(), "its delivery counts");
-    assert!(stand.backlog.again(holds(2)).await.is_ok());
+    let (first, second) = {
+        let witness = stand.witness.lock().unwrap();
+        (witness.1[0], witness.1[1])
+    };
+    assert!(stand.backlog.again(first).await.is_err(), "its delivery counts");
+    assert!(stand.backlog.again(second).await.is_ok());
 }
