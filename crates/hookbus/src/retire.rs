@@ -23,6 +23,8 @@ use crate::{
 const REASON: &str = "retired";
 /// Entries moved at once: they share fsyncs.
 const ROOM: Room = Room { events: 256, bytes: 8 << 20 };
+/// How long to wait for entries at once before it is looked at again whether any are left.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a group may take to be safe.
 const SAFE: Duration = Duration::from_secs(30);
 
@@ -164,6 +166,11 @@ impl Moving<'_> {
     async fn all(&mut self, retired: &mut Retired) -> Result<(), Failed> {
         while !self.backlog.is_done() {
             let entries = self.backlog.take(ROOM).await?;
+            if entries.is_empty() && !self.backlog.is_done() {
+                // The journal is copying some of them on: they are there again in a moment.
+                let _ = timeout(AGAIN, self.backlog.ready()).await;
+                continue;
+            }
             retired.known += match &self.to {
                 Some(to) => self.append(to, &entries).await?,
                 None => self.keep(&entries).await?,

@@ -2,7 +2,12 @@
 //!
 //! Everything is copied, never linked: the file of a segment is used again for a later one, in place.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use hookbus_core::RecordKey;
 
@@ -101,9 +106,9 @@ impl Copying<'_> {
         for _ in 0..TRIES {
             // Most of it first, as long as that takes; then what has come since.
             for (segment, footer) in sealed(engine) {
-                if !copied.contains_key(&segment.number) {
+                if let Entry::Vacant(new) = copied.entry(segment.number) {
                     self.segment(&segment, footer.end, Some(&footer))?;
-                    copied.insert(segment.number, segment);
+                    new.insert(segment);
                 }
             }
             for (number, _) in copied.extract_if(.., |_, segment| !is_there(engine, segment)) {

@@ -75,7 +75,7 @@ async fn ask(global: &Global, config: &Config, command: OnJournal) -> Outcome {
                 let dir = config.journal.dir.display();
                 match command {
                     _ if !DataFolder::exists(&config.journal.dir) => {
-                        note(format_args!("there is no data folder {dir}"))
+                        note(format_args!("there is no data folder {dir}"));
                     }
                     OnJournal::Status => {}
                     OnJournal::Check if failed == 0 => note(format_args!("{dir}: sound")),

@@ -205,6 +205,18 @@ async fn a_retired_sink_leaves_what_it_has_to_another_one() {
 }
 
 #[tokio::test]
+async fn retiring_that_was_ended_half_way_goes_on_and_doubles_nothing() {
+    let folder = configured();
+    let data = folder.path().join("data");
+    accept(&data, "old", 5).await;
+    // As far as one was that had appended two of them, and noted nothing.
+    accept(&data, "archive", 2).await;
+    let (code, out, err) = said(folder.path(), &["sinks", "retire", "old", "--to", "archive"]);
+    assert!(code == 0 && out.contains("5 events") && err.contains("2 of them"), "{out} {err}");
+    assert_eq!(pending(&data, "archive").await, expected(5));
+}
+
+#[tokio::test]
 async fn a_retired_sink_leaves_dead_letters_that_are_redriven_without_a_bridge() {
     let folder = configured();
     let data = folder.path().join("data");
