@@ -88,8 +88,13 @@ impl Feed {
 
     /// It is done with, or was not accepted after all.
     pub(crate) fn subtract(&self, bytes: u64) {
-        self.events.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // Not below nothing, whatever damage has done to the counts.
+        let less = |counter: &AtomicU64, by: u64| {
+            let _ =
+                counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(by)));
+        };
+        less(&self.events, 1);
+        less(&self.bytes, bytes);
     }
 
     /// Events and bytes it has to get altogether.
@@ -133,6 +138,8 @@ impl Backlog {
             let found = read(&store, &feed, &job)?;
             unread.done = true;
             feed.cursor().read(&job, Some(found));
+            // Whoever asked may not wait any more, and would not look again by himself.
+            feed.more.notify_one();
             io::Result::Ok(())
         });
         // Where the runtime is shutting down nothing is read any more.
@@ -198,6 +205,7 @@ impl Drop for Unread<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.feed.cursor().read(self.job, None);
+            self.feed.more.notify_one();
         }
     }
 }
@@ -312,7 +320,8 @@ fn carried(record: &Record<'_>, sink: &str, at: Location, bytes: u32) -> Option<
     let about = format::read::<Carried<'_>>(record.about()).filter(|about| about.to.sink == sink)?;
     let event = VerifiedEvent::restore(record).ok()?;
     let id = EntryId { sequence: about.sequence, destination: about.destination };
-    Some(Ahead { from: From::Carried, ..Ahead::new(id, event, about.to.address(), at, bytes) })
+    let counts = about.bytes;
+    Some(Ahead { from: From::Carried, counts, ..Ahead::new(id, event, about.to.address(), at, bytes) })
 }
 
 /// Reads one entry where it lies.

@@ -160,6 +160,8 @@ impl Wanted<'_> {
             EVENT => {
                 let Some(about) = format::read::<Accepted<'r>>(record.about()) else { return };
                 let sequence = record.head().place.sequence;
+                // Invariant: a record is at most 256 MiB and a little.
+                let bytes = u32::try_from(record.head().record_len()).unwrap_or(u32::MAX);
                 let untaken = self.begun.next.is_some_and(|next| next.offset <= self.offset);
                 for (destination, to) in (0..).zip(about.destinations).filter(|(_, to)| mine(to)) {
                     let kind = match pass {
@@ -167,7 +169,7 @@ impl Wanted<'_> {
                         Pass::Newer if untaken => CARRIED,
                         _ => continue,
                     };
-                    let about = Carried { sequence, destination, to };
+                    let about = Carried { sequence, destination, bytes, to };
                     copies.push(Copy { at, kind, about, range: None });
                 }
             }

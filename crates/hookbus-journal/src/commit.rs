@@ -27,6 +27,9 @@ pub enum JournalError {
     /// The disk refused to take something. It is tried again by itself.
     #[error("cannot write the journal: {0}")]
     Disk(#[source] Arc<io::Error>),
+    /// The disk does not keep up.
+    #[error("the disk does not keep up with the journal")]
+    Slow,
     /// An fsync failed: what the disk holds cannot be known, so nothing is accepted any more.
     #[error("an fsync of the journal failed; nothing is accepted until a restart")]
     Failed,

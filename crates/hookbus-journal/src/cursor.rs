@@ -62,7 +62,10 @@ struct Noted {
 pub(crate) struct Ahead {
     pub(crate) entry: Entry,
     pub(crate) at: Location,
+    /// Bytes of the record it was read from.
     pub(crate) bytes: u32,
+    /// Bytes its sink was charged with: those of the record it was accepted with.
+    pub(crate) counts: u32,
     pub(crate) from: From,
 }
 
@@ -171,7 +174,9 @@ impl Cursor {
                 break;
             }
             // Invariant: there is a first one.
-            let Some(Ahead { entry, at, bytes: length, from }) = self.ahead.pop_front() else { break };
+            let Some(Ahead { entry, at, bytes: length, counts, from }) = self.ahead.pop_front() else {
+                break;
+            };
             self.ahead_bytes -= length as usize;
             bytes += length as usize;
             last = Some(at);
@@ -186,10 +191,10 @@ impl Cursor {
                             self.carried.pop_front();
                         }
                     }
-                    self.taken.insert(entry.id, TakenAt { at, bytes: length, received });
+                    self.taken.insert(entry.id, TakenAt { at, bytes: counts, received });
                 }
                 From::Record => {
-                    self.taken.insert(entry.id, TakenAt { at, bytes: length, received });
+                    self.taken.insert(entry.id, TakenAt { at, bytes: counts, received });
                 }
             }
             self.noted.changes += 1;
@@ -389,7 +394,7 @@ impl TakenAt {
 
 impl Ahead {
     pub(crate) fn new(id: EntryId, event: VerifiedEvent, address: Address, at: Location, bytes: u32) -> Self {
-        Self { entry: Entry { id, event, address }, at, bytes, from: From::Record }
+        Self { entry: Entry { id, event, address }, at, bytes, counts: bytes, from: From::Record }
     }
 }
 

@@ -30,6 +30,8 @@ use crate::{
 
 /// A cursor that has changed is noted after so long.
 const NOTE_WITHIN: Duration = Duration::from_millis(20);
+/// Bytes of records that may wait for the disk.
+const UNWRITTEN: usize = 64 << 20;
 /// How long the writer waits for work before it looks for cursors to note.
 const IDLE: Duration = Duration::from_millis(250);
 /// How long to wait before a write that failed is tried again.
@@ -141,6 +143,16 @@ impl Engine {
             }
             fresh = new;
         }
+        // Only where it is new: a re-delivery needs no room.
+        for feed in fresh.iter().map(|at| &self.feeds[destinations[*at].sink]) {
+            if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending {
+                return Err(NotNow::Refused(JournalError::SinkFull { sink: Arc::clone(&feed.name) }));
+            }
+        }
+        // A disk that hangs must not let the memory fill up with what nobody waits for any more.
+        if open.unwritten() > UNWRITTEN {
+            return Err(NotNow::Refused(JournalError::Slow));
+        }
         let about = about(&self.feeds, fresh.iter().map(|at| &destinations[*at]));
         let (sequence, at, bytes) = self.seal(&mut open, EVENT, &about, event)?;
         let to: SmallVec<[_; 2]> = (0..)
@@ -180,7 +192,8 @@ impl Engine {
     pub(crate) fn wait_until_safe(&self, sequence: u64) -> bool {
         let mut open = self.open();
         while open.durable <= sequence {
-            if self.stopping.load(Ordering::Acquire) || matches!(open.closed_for, Some(JournalError::Failed))
+            if self.stopping.load(Ordering::Acquire)
+                || matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed))
             {
                 return false;
             }
@@ -533,7 +546,8 @@ impl Engine {
         self.wake(&open);
         while self.feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let ended = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
+            if left.is_zero() || ended {
                 return;
             }
             open = self.safe.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -66,6 +66,8 @@ pub(crate) struct Carried<'a> {
     /// The record it was accepted with.
     pub(crate) sequence: u64,
     pub(crate) destination: u16,
+    /// Bytes of that record: what its sink was charged with.
+    pub(crate) bytes: u32,
     #[serde(borrow)]
     pub(crate) to: To<'a>,
 }

@@ -166,6 +166,11 @@ impl Open {
         Some(group)
     }
 
+    /// Bytes of records that wait to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.group.buffer.len() + self.closed.iter().map(|group| group.buffer.len()).sum::<usize>()
+    }
+
     /// The commit of a record that was appended.
     pub(crate) fn commit_of(&self, sequence: u64) -> Commit {
         if sequence < self.durable {

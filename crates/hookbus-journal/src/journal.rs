@@ -152,12 +152,6 @@ impl Journal {
         event: &VerifiedEvent,
         destinations: &[Destination],
     ) -> Result<Appended, JournalError> {
-        for to in destinations {
-            let feed = &self.engine.feeds[to.sink];
-            if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending {
-                return Err(JournalError::SinkFull { sink: Arc::clone(&feed.name) });
-            }
-        }
         loop {
             let asked = self.engine.ask(event, destinations, SystemTime::now());
             // What cannot be read is not known: in doubt an event is new.

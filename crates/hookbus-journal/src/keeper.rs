@@ -39,7 +39,7 @@ pub(crate) fn look(engine: &Engine) {
         engine.write_tables();
         engine.make_next();
         // The copies may have filled the next segment.
-        if !engine.free_ahead() {
+        if !engine.free_ahead() || engine.stopping.load(Ordering::Acquire) {
             break;
         }
     }
@@ -100,15 +100,15 @@ impl Engine {
         while self.bytes() + capacity > self.usual_size() {
             let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
             if oldest.number >= self.needed() {
+                // The copies, and the notes that say where they are, may need the next segment first; that is what the
+                // rest of `max_size` is for.
+                let spare = self.bytes() + capacity <= self.settings.max_size;
                 match self.free(&oldest) {
-                    carry::Outcome::Done => {}
-                    // The copies need the next segment first; that is what the rest of `max_size` is for.
-                    carry::Outcome::NotNow if self.bytes() + capacity <= self.settings.max_size => break,
-                    carry::Outcome::NotNow | carry::Outcome::TooMuch => return Err(JournalError::Full),
+                    carry::Outcome::TooMuch => return Err(JournalError::Full),
+                    carry::Outcome::Done if oldest.number < self.needed() => {}
+                    carry::Outcome::Done | carry::Outcome::NotNow if spare => break,
+                    carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
                 }
-            }
-            if oldest.number >= self.needed() {
-                return Err(JournalError::Full);
             }
             self.store.segments().remove(&oldest.number);
             if oldest.header.capacity == capacity {
@@ -142,14 +142,16 @@ impl Engine {
         let ready = matches!(self.open().next, Next::Ready(_));
         let over = self.bytes() + self.settings.segment_size > self.usual_size();
         let oldest = self.oldest().filter(|oldest| ready && over && oldest.number >= self.needed());
-        oldest.is_some_and(|oldest| self.free(&oldest) == carry::Outcome::Done)
+        // Not where it could not be noted: then there is nothing to go on with.
+        oldest
+            .is_some_and(|oldest| self.free(&oldest) == carry::Outcome::Done && oldest.number < self.needed())
     }
 
     /// Lets the sinks need nothing of a segment, the oldest one, where they need little.
     fn free(&self, oldest: &Segment) -> carry::Outcome {
         let needed = self.feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
         // One segment may be all copies; what matters is that others are not, so that copying comes to an end.
-        let pending: u64 = self.feeds.iter().map(|feed| feed.pending().1).sum();
+        let pending = self.feeds.iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
         let outcome = match needed {
             false => carry::Outcome::Done,
             true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,

@@ -119,7 +119,11 @@ impl Engine {
     pub(crate) fn give_up(&self, event: &VerifiedEvent, sink: &str, address: &hookbus_core::Address) {
         let Some(identity) = self.known_files.identities.event(event) else { return };
         let hash = self.known_files.identities.destination(sink, address);
-        self.open().known.given_up.entry(identity).or_default().push(hash);
+        let mut open = self.open();
+        let given_up = open.known.given_up.entry(identity).or_default();
+        if !given_up.contains(&hash) {
+            given_up.push(hash);
+        }
     }
 
     /// Writes the tables of segments that have ended and are safe.

@@ -27,6 +27,10 @@ impl Redrive for ByJournal {
         let journal = |to: route::Destination| Destination { sink: to.sink, address: to.address };
         let destinations: Vec<_> = destinations.into_iter().map(journal).collect();
         let late = || NotRedriven::NotDelivered("the journal was not on disk in time".into());
+        // The letter itself says so, whatever the journal was told by now.
+        if let Some(address) = &letter.address {
+            self.journal.give_up(&letter.event, &letter.sink, address);
+        }
         let appended = self.journal.append(&letter.event, &destinations).await?;
         let (Appended::New(commit) | Appended::Duplicate(commit)) = appended;
         tokio::time::timeout(DURABLE, commit.durable()).await.map_err(|_| late())??;

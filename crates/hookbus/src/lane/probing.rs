@@ -87,12 +87,8 @@ impl Worker {
     pub(super) fn set_aside(&mut self, place: &Address, error: &SinkError, now: Instant) -> bool {
         match self.aside.refused(place, error.clone(), now) {
             SetAside::TooMany => return false,
-            SetAside::Already => {
-                self.queue.set_aside(place.clone());
-                if let Some(intake) = &mut self.intake {
-                    intake.hold(place);
-                }
-            }
+            // Also what came in for a trial meanwhile: it is later than the event that failed.
+            SetAside::Already => self.hold(place),
             SetAside::New => {
                 tracing::warn!(sink = %self.name, address = %place, %error, "address set aside until it takes events");
                 self.hold(place);
