@@ -194,7 +194,8 @@ impl Backlog {
     }
 }
 
-/// Tells the cursor that nothing was read, however it came to that.
+/// Tells the cursor that nothing was read, however it came to that, and in any case that there may be something to take:
+/// whoever asked may be gone, and somebody else may wait by now.
 struct Unread<'a> {
     feed: &'a Feed,
     job: &'a ToRead,
@@ -207,6 +208,7 @@ impl Drop for Unread<'_> {
             self.feed.cursor().read(self.job, None);
             self.feed.more.notify_one();
         }
+        self.feed.more.notify_one();
     }
 }
 

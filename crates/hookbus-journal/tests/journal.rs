@@ -9,7 +9,7 @@ use hookbus_journal::{
     sim::{Failure, Operation, SimFolder},
 };
 
-use rig::{MIB, Rig, drain, event, ids, settings, sinks, take};
+use rig::{MIB, Rig, SOON, drain, event, ids, settings, sinks, take};
 
 #[tokio::test]
 async fn an_accepted_event_is_handed_to_its_sinks() {
@@ -190,4 +190,40 @@ async fn a_redelivery_of_what_is_not_safe_yet_waits_for_the_same_fsync() {
         refused => assert!(matches!(refused, Err(JournalError::Failed)), "{refused:?}"),
     }
     rig.close().await;
+}
+
+#[test]
+fn whoever_gives_up_taking_while_the_disk_is_read_hears_when_that_is_done() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = SimFolder::new();
+        let rig = Rig::open(Arc::new(folder.clone()), &["one"]);
+        rig.accept(&event("a", 300), &[0]).await.unwrap();
+        rig.close().await;
+        let rig = Rig::open(Arc::new(folder), &["one"]);
+        let mut backlog = rig.journal.backlog(0);
+        // Nobody reads before this thread is free.
+        let (free, occupied) = std::sync::mpsc::channel::<()>();
+        let reader = tokio::task::spawn_blocking(move || occupied.recv());
+        let room = Room { events: 1, bytes: usize::MAX };
+        tokio::select! {
+            biased;
+            taken = backlog.take(room) => panic!("it was read already: {taken:?}"),
+            () = std::future::ready(()) => {}
+        }
+        {
+            let mut ready = std::pin::pin!(backlog.ready());
+            tokio::select! {
+                biased;
+                () = &mut ready => panic!("there is nothing to take while the disk is read"),
+                () = std::future::ready(()) => {}
+            }
+            drop(free);
+            tokio::time::timeout(SOON, ready).await.expect("it hears of it");
+        }
+        assert_eq!(ids(&take(&mut backlog, 1).await), ["a"]);
+        assert!(reader.await.unwrap().is_err());
+        rig.close().await;
+    });
 }
