@@ -1,12 +1,11 @@
 //! Appending: records are put into a group under one lock; a thread writes groups and fsyncs them.
 
 use std::{
-    io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use hookbus_core::{VerifiedEvent, record::Kind};
@@ -16,26 +15,20 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Appended, Commit, JournalError},
-    cursor::{Ahead, NOTE_AFTER},
     dedup::Identities,
-    format::{self, Accepted, CHECKPOINT, CURSOR, Checkpoint, EVENT, Location, To},
+    format::{self, Accepted, EVENT, Location, To},
     gap::Gap,
     group::{Group, New, Next, Open},
     journal::{Destination, Settings},
-    keeper,
     known::{Asked, KnownFiles},
-    segment::{START, Segment},
+    segment::START,
     store::Store,
 };
 
-/// A cursor that has changed is noted after so long.
-const NOTE_WITHIN: Duration = Duration::from_millis(20);
 /// Bytes of records that may wait for the disk.
 const UNWRITTEN: usize = 64 << 20;
 /// How long the writer waits for work before it looks for cursors to note.
-const IDLE: Duration = Duration::from_millis(250);
-/// How long to wait before a write that failed is tried again.
-const WRITE_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const IDLE: Duration = Duration::from_millis(250);
 
 /// What the threads of a journal share.
 #[derive(Debug)]
@@ -46,24 +39,24 @@ pub(crate) struct Engine {
     /// Events that were known since it was opened.
     pub(crate) duplicates: AtomicU64,
     pub(crate) known_files: KnownFiles,
-    open: Mutex<Open>,
-    work: Condvar,
+    pub(crate) open: Mutex<Open>,
+    pub(crate) work: Condvar,
     /// Cuts the writer's gap short.
-    more: Condvar,
-    gap: Gap,
+    pub(crate) more: Condvar,
+    pub(crate) gap: Gap,
     /// More is safe on disk.
     pub(crate) safe: Condvar,
     /// Groups whose fate is known and was not told yet, in order.
-    finished: Mutex<Vec<Finished>>,
-    finish: Notify,
+    pub(crate) finished: Mutex<Vec<Finished>>,
+    pub(crate) finish: Notify,
     /// Another segment can be appended to.
     pub(crate) turned: Notify,
     pub(crate) keeping: Keeping,
     /// Cuts the writer's waits short.
-    pause: Keeping,
+    pub(crate) pause: Keeping,
     pub(crate) stopping: AtomicBool,
     /// The writer has ended.
-    ended: AtomicBool,
+    pub(crate) ended: AtomicBool,
 }
 
 /// By this a thread is woken.
@@ -74,9 +67,9 @@ pub(crate) struct Keeping {
 }
 
 #[derive(Debug)]
-struct Finished {
-    group: Group,
-    result: Result<(), JournalError>,
+pub(crate) struct Finished {
+    pub(crate) group: Group,
+    pub(crate) result: Result<(), JournalError>,
 }
 
 /// Why a record was not appended just now.
@@ -253,275 +246,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Begins a segment with all cursors, so that nothing before it need be read to know them.
-    fn checkpoint(&self, open: &mut Open) {
-        let mut content = Vec::new();
-        let cursors = u32::try_from(self.feeds.len()).unwrap_or(u32::MAX);
-        format::write(&Checkpoint { cursors }, &mut content);
-        // Invariant: a checkpoint is far smaller than the smallest segment. Where it is not, the one before counts.
-        let _ = open.seal(&self.store.key, CHECKPOINT, &content, None);
-        for at in 0..self.feeds.len() {
-            self.note(open, at, true, &mut content);
-        }
-        open.notes_at = Instant::now();
-    }
-
-    /// Notes a cursor.
-    pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
-        let feed = &self.feeds[at];
-        let mut cursor = feed.cursor();
-        // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
-        for full in [full, true] {
-            let note = cursor.note(&feed.name, feed.pending(), full);
-            format::write(&note, content);
-            let (needed, before) = (cursor.oldest(), open.mark());
-            let sealed = open.seal(&self.store.key, CURSOR, content, None);
-            // Behind the end of a segment nobody would look for it.
-            if sealed.is_ok() && open.group.end().offset <= open.segment.header.capacity {
-                open.group.cursors.push((at, needed));
-                return;
-            }
-            open.back_to(before);
-            cursor.note_all();
-        }
-    }
-
-    /// Notes the cursors that have changed, where it is time. How long until it is time for the others.
-    fn note_changes(&self, open: &mut Open, now: Instant) -> Duration {
-        let last = self.stopping.load(Ordering::Acquire);
-        let due = last || now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
-        let (mut content, mut wait) = (Vec::new(), IDLE);
-        for (at, feed) in self.feeds.iter().enumerate() {
-            let changes = feed.cursor().changes();
-            if changes == 0 {
-                continue;
-            }
-            if !due && changes < NOTE_AFTER {
-                wait = NOTE_WITHIN;
-                continue;
-            }
-            // A cursor is small, but for the one of a sink with much that is stuck.
-            let reserve = self.settings.reserve(open.segment.header.capacity);
-            if open.room() < (reserve / 2).min(64 << 10) && self.turn_over(open).is_ok() {
-                return IDLE;
-            }
-            // What is left is kept for the notes that let a segment go: without them the journal would stay full.
-            if !last
-                && open.room() < reserve / 2
-                && feed.cursor().oldest() <= feed.needed.load(Ordering::Acquire)
-            {
-                continue;
-            }
-            self.note(open, at, false, &mut content);
-        }
-        if due {
-            open.notes_at = now;
-        }
-        wait
-    }
-
     pub(crate) fn wake(&self, open: &Open) {
         if open.idle {
             self.work.notify_one();
-        }
-    }
-
-    /// The thread that writes. Groups are written in their order, and each is safe before the next one is begun: so only
-    /// the last group of a journal can be torn.
-    pub(crate) fn write(&self) {
-        while let Some(group) = self.next_group() {
-            if !self.write_group(group) {
-                break;
-            }
-        }
-        self.end();
-    }
-
-    /// Writes one group. Whether the journal can go on.
-    fn write_group(&self, group: Group) -> bool {
-        // Invariant: a segment is in the store before a group for it is, and as long as it is not safe.
-        let Some(segment) = self.store.segment(group.at.segment) else { return false };
-        let result = self.write_until_done(&segment, &group).and_then(|()| self.sync(&segment, &group));
-        let failed = result.is_err();
-        {
-            let mut open = self.open();
-            open.unsafe_yet.pop_front();
-            if !failed {
-                open.durable = open.durable.max(group.until);
-                open.safe = open.safe.max(group.end());
-                for (at, needed) in &group.cursors {
-                    self.feeds[*at].needed.store(*needed, Ordering::Release);
-                }
-            }
-        }
-        self.safe.notify_all();
-        self.finish(Finished { group, result });
-        !failed
-    }
-
-    /// Does at once what the threads do in time, for journals without any.
-    pub(crate) fn turn(&self) {
-        loop {
-            let group = {
-                let mut open = self.open();
-                self.note_changes(&mut open, Instant::now());
-                open.take()
-            };
-            let Some(group) = group else { break };
-            self.write_group(group);
-        }
-        keeper::look(self);
-        self.tell_finished();
-    }
-
-    /// Waits for a group.
-    fn next_group(&self) -> Option<Group> {
-        let mut open = self.open();
-        loop {
-            let wait = match open.closed.is_empty() {
-                true => self.note_changes(&mut open, Instant::now()),
-                false => IDLE,
-            };
-            if let Some(gap) = self.gap.next(&open.group) {
-                open = self.more.wait_timeout(open, gap).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            if let Some(group) = open.take() {
-                self.gap.taken(&group);
-                return Some(group);
-            }
-            if self.stopping.load(Ordering::Acquire) {
-                return None;
-            }
-            open.idle = true;
-            let waited = self.work.wait_timeout(open, wait);
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-            open.idle = false;
-        }
-    }
-
-    /// Writes a group, again and again until the disk takes it: whatever was not answered by then is answered when it is
-    /// there. Nothing new is accepted meanwhile.
-    fn write_until_done(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
-        let mut refused = false;
-        while let Err(error) = segment.file.write_at(&group.buffer, group.at.offset) {
-            if !std::mem::replace(&mut refused, true) {
-                tracing::error!(%error, "cannot write the journal; nothing is accepted until it can be written again");
-            }
-            let error = JournalError::Disk(Arc::new(error));
-            self.open().closed_for = Some(error.clone());
-            if self.stopping.load(Ordering::Acquire) {
-                return Err(error);
-            }
-            self.pause.wait(WRITE_AGAIN);
-        }
-        if refused {
-            tracing::info!("the journal can be written again");
-            self.open().closed_for = None;
-        }
-        Ok(())
-    }
-
-    fn sync(&self, segment: &Segment, group: &Group) -> Result<(), JournalError> {
-        let begun = Instant::now();
-        segment.file.sync().map_err(|error| self.fail(&error))?;
-        self.gap.synced(begun.elapsed());
-        if let Some(observer) = &self.settings.observer {
-            observer.group(group.events.len() as u64, group.buffer.len() as u64, begun.elapsed());
-        }
-        Ok(())
-    }
-
-    /// An fsync failed. The kernel may have dropped what it could not write and say yes the next time, so nothing that
-    /// comes from this file can be trusted to be on disk.
-    fn fail(&self, error: &io::Error) -> JournalError {
-        tracing::error!(%error, "an fsync of the journal failed; nothing is accepted until a restart");
-        self.open().closed_for = Some(JournalError::Failed);
-        JournalError::Failed
-    }
-
-    /// Tells all that still wait that nothing more comes.
-    fn end(&self) {
-        let (groups, error) = {
-            let mut open = self.open();
-            let error = open.closed_for.get_or_insert(JournalError::Closed).clone();
-            let mut groups = Vec::new();
-            while let Some(group) = open.take() {
-                groups.push(group);
-            }
-            // The next start need not read a segment that was sealed, and misses what is then missing of it.
-            let all_safe = groups.is_empty() && open.durable == open.next_sequence;
-            let sealed = all_safe.then(|| open.segment.seal(&self.store.key, open.footer()));
-            if let Some(Err(error)) = sealed {
-                tracing::warn!(segment = open.segment.number, %error, "cannot write the footer of a segment");
-            }
-            (groups, error)
-        };
-        for group in groups {
-            self.finish(Finished { group, result: Err(error.clone()) });
-        }
-        self.ended.store(true, Ordering::Release);
-        self.finish.notify_one();
-    }
-
-    fn finish(&self, finished: Finished) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
-        self.finish.notify_one();
-    }
-
-    /// Tells of groups whose fate is known, on the runtime: whoever waits there is woken without another thread. Ends when
-    /// the journal is closed.
-    pub(crate) async fn tell(&self) {
-        loop {
-            let more = self.finish.notified();
-            // Looked at before what is finished: whatever the writer finished before it ended is seen then.
-            let last = self.ended.load(Ordering::Acquire);
-            self.tell_finished();
-            if last {
-                return;
-            }
-            more.await;
-        }
-    }
-
-    fn tell_finished(&self) {
-        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
-        for Finished { group, result } in finished {
-            group.commit.tell(result.clone());
-            self.distribute(group, result.is_ok());
-        }
-    }
-
-    /// Hands the events of a group to the sinks they are for.
-    fn distribute(&self, group: Group, safe: bool) {
-        let head = group.end();
-        for (at, feed) in self.feeds.iter().enumerate() {
-            let mine = |new: &'_ New| new.to.iter().any(|(sink, ..)| *sink == at);
-            if !safe {
-                for new in group.events.iter().filter(|new| mine(new)) {
-                    feed.subtract(u64::from(new.bytes));
-                }
-                continue;
-            }
-            let entries = group.events.iter().flat_map(|new| {
-                let mine = new.to.iter().filter(move |(sink, ..)| *sink == at);
-                mine.map(move |(_, number, address)| {
-                    let id = crate::EntryId { sequence: new.sequence, destination: *number };
-                    Ahead::new(id, new.event.clone(), address.clone(), new.at, new.bytes)
-                })
-            });
-            let anything = {
-                let mut cursor = feed.cursor();
-                match group.events.is_empty() {
-                    true => {
-                        cursor.set_head(head);
-                        false
-                    }
-                    false => cursor.committed(entries, head),
-                }
-            };
-            if anything {
-                feed.more.notify_one();
-            }
         }
     }
 
@@ -532,26 +259,6 @@ impl Engine {
         self.more.notify_all();
         self.keeping.wake();
         self.pause.wake();
-    }
-
-    /// Notes the cursors that need a segment no more while the disk still says so, and waits until that is safe, at most
-    /// so long.
-    pub(crate) fn note_past(&self, segment: u64, time: Duration) {
-        let lags = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) <= segment;
-        let until = Instant::now() + time;
-        for feed in self.feeds.iter().filter(lags) {
-            feed.cursor().note_all();
-        }
-        let mut open = self.open();
-        self.wake(&open);
-        while self.feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
-            let left = until.saturating_duration_since(Instant::now());
-            let ended = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
-            if left.is_zero() || ended {
-                return;
-            }
-            open = self.safe.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
     }
 }
 

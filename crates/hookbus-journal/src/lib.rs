@@ -17,12 +17,15 @@ mod inspect;
 mod journal;
 mod keeper;
 mod known;
+mod notes;
 mod recover;
 mod segment;
 mod settle;
 #[doc(hidden)]
 pub mod sim;
 mod store;
+mod tell;
+mod write;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};
 pub use commit::{Appended, Commit, JournalError};
