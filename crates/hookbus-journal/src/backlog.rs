@@ -129,7 +129,7 @@ impl Backlog {
         let job = {
             let mut cursor = self.feed.cursor();
             cursor.take(room, &mut entries);
-            if entries.is_empty() { cursor.to_read() } else { None }
+            if entries.is_empty() { cursor.next_read() } else { None }
         };
         let Some(job) = job else { return Ok(entries) };
         let (feed, store) = (Arc::clone(&self.feed), Arc::clone(&self.store));

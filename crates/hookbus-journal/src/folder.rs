@@ -49,6 +49,7 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A file of a [`Folder`].
+#[allow(clippy::len_without_is_empty, reason = "asking may fail, and nobody asks that")]
 pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reads up to as many bytes as fit into `buffer`, from `offset` on; fewer only at the end of the file.
     ///
@@ -72,7 +73,6 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As the system says.
-    #[allow(clippy::len_without_is_empty, reason = "asking may fail, and nobody asks that")]
     fn len(&self) -> io::Result<u64>;
 
     /// Sets aside the room for so many bytes, so that writing them cannot fail for lack of it. Where the file system
