@@ -142,7 +142,7 @@ async fn a_required_sink_that_dies_makes_it_unready_until_it_is_back() {
     };
     let config = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n{ADMIN}[sources.fastpix]\nprovider = \"fastpix\"\n\
-         secrets = [{{ file = \"fastpix.secret\" }}]\n[sinks.bus]\ntype = \"redis\"\nurl = \"redis://{}\"\n\
+         secrets = [{{ file = \"fastpix.secret\" }}]\nack = \"sinks\"\n[sinks.bus]\ntype = \"redis\"\nurl = \"redis://{}\"\n\
          [[routes]]\nname = \"all\"\nto = [{{ sink = \"bus\", stream = \"s\" }}]\n",
         broker.address()
     );
