@@ -206,7 +206,8 @@ impl Engine {
     ) -> Result<(u64, Location, u32), NotNow> {
         let largest = self.settings.segment_size;
         let most = largest.saturating_sub(self.settings.reserve(largest) + START);
-        for begun in [false, true] {
+        // The first segments are small: a large event may be for a later one.
+        for begun in 0..4 {
             let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, kind, about, Some(event));
@@ -219,7 +220,7 @@ impl Engine {
                 return Err(NotNow::Refused(JournalError::TooLarge));
             }
             // No segment is larger than this one: it is the cursors that leave no room.
-            if begun && open.segment.header.capacity >= largest {
+            if begun > 0 && open.segment.header.capacity >= largest {
                 break;
             }
             self.turn_over(open)?;

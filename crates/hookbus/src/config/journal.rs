@@ -43,6 +43,11 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// Bytes the body of an event may have.
+    pub(super) fn largest_event(&self) -> u64 {
+        self.segment_size.get().min(self.max_size.get() / 8) / 2
+    }
+
     /// What is wrong with sizes that are right each by itself.
     pub(super) fn problems(&self, table: &Table<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -108,6 +108,21 @@ impl<'r> Reading<'r> {
             self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
         let sources = self.sources(&mut root);
         let journal = self.journal(&mut root);
+        if let (Some(server), Some(journal)) = (&server, &journal) {
+            let largest = journal.largest_event();
+            if server.limits.body.get() > largest {
+                let message = format!(
+                    "`limits.body` ({}) is more than an event of the journal should have, half a segment or a sixteenth of \
+                     `max-size`: {}",
+                    server.limits.body,
+                    ByteSize::from_bytes(largest)
+                );
+                self.warnings.push(
+                    Problem::new(0..0, message)
+                        .help("lower `limits.body`, or raise `segment-size` and `max-size`"),
+                );
+            }
+        }
         let max_size = journal.as_ref().map_or(Journal::default().max_size, |journal| journal.max_size);
         let sinks = self.sinks(&mut root, max_size);
         let routes = self.routes(&mut root, &sources, &sinks);
