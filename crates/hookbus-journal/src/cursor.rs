@@ -204,7 +204,7 @@ impl Cursor {
 
     /// What has to be read from disk before anything can be taken; nothing where something can, or where there is nothing.
     /// The caller reads it and calls [`Cursor::read`].
-    pub(crate) fn to_read(&mut self) -> Option<ToRead> {
+    pub(crate) fn next_read(&mut self) -> Option<ToRead> {
         if self.reading || self.moving || !self.ahead.is_empty() {
             return None;
         }

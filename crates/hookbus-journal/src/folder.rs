@@ -49,6 +49,10 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A file of a [`Folder`].
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "how long it is may be refused, and nobody asks whether it is empty"
+)]
 pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reads up to as many bytes as fit into `buffer`, from `offset` on; fewer only at the end of the file.
     ///

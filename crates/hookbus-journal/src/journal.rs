@@ -23,6 +23,9 @@ use crate::{
     sim::SimFolder,
 };
 
+/// What a thread of its own does until the journal is closed.
+type Work = fn(&Engine);
+
 /// How long an event may wait for the next segment to be made.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -111,7 +114,7 @@ impl Journal {
     ) -> Result<(Self, Threads), Unopenable> {
         let engine = Arc::new(recover::open(folder, key, settings, sinks)?);
         let mut threads = Vec::new();
-        let run: [(&str, fn(&Engine)); 2] = [("journal", Engine::write), ("journal-keeper", keeper::keep)];
+        let run: [(&str, Work); 2] = [("journal", Engine::write), ("journal-keeper", keeper::keep)];
         for (name, run) in run {
             let shared = Arc::clone(&engine);
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));

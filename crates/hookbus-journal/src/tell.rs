@@ -33,12 +33,12 @@ impl Engine {
         let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         for Finished { group, result } in finished {
             group.commit.tell(result.clone());
-            self.distribute(group, result.is_ok());
+            self.distribute(&group, result.is_ok());
         }
     }
 
     /// Hands the events of a group to the sinks they are for.
-    pub(crate) fn distribute(&self, group: Group, safe: bool) {
+    pub(crate) fn distribute(&self, group: &Group, safe: bool) {
         let head = group.end();
         for (at, feed) in self.feeds.iter().enumerate() {
             let mine = |new: &'_ New| new.to.iter().any(|(sink, ..)| *sink == at);

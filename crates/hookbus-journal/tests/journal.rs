@@ -204,7 +204,7 @@ fn whoever_gives_up_taking_while_the_disk_is_read_hears_when_that_is_done() {
         let rig = Rig::open(Arc::new(folder), &["one"]);
         let mut backlog = rig.journal.backlog(0);
         // Nobody reads before this thread is free.
-        let (free, occupied) = std::sync::mpsc::channel::<()>();
+        let (free, occupied) = std::sync::mpsc::sync_channel::<()>(1);
         let reader = tokio::task::spawn_blocking(move || occupied.recv());
         let room = Room { events: 1, bytes: usize::MAX };
         tokio::select! {

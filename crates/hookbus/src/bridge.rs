@@ -289,7 +289,7 @@ fn failed(journal: Option<&RunningJournal>) -> impl Future<Output = ()> + use<> 
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -45,7 +45,7 @@ pub fn at_rest(folder: Arc<dyn Folder>, key: RecordKey) -> Result<AtRest, Inspec
     let mut pending = Vec::new();
     for feed in feeds(progress, &[], head) {
         // The oldest is known once it is read.
-        let job = feed.cursor().to_read();
+        let job = feed.cursor().next_read();
         if let Some(job) = job {
             let found = backlog::read(&store, &feed, &job)?;
             feed.cursor().read(&job, Some(found));

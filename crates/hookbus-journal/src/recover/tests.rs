@@ -89,7 +89,7 @@ impl Model {
 
     /// Does what the cursor asks for.
     fn read(&self, cursor: &mut Cursor, most: Option<usize>) {
-        let Some(job) = cursor.to_read() else { return };
+        let Some(job) = cursor.next_read() else { return };
         let found = most.map(|most| match &job {
             ToRead::Returned(ids) => {
                 let entries = ids.iter().map(|(id, at)| {
