@@ -49,10 +49,7 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A file of a [`Folder`].
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "how long it is may be refused, and nobody asks whether it is empty"
-)]
+#[allow(clippy::len_without_is_empty, reason = "asking may fail, and nobody asks that")]
 pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reads up to as many bytes as fit into `buffer`, from `offset` on; fewer only at the end of the file.
     ///
@@ -76,7 +73,6 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As the system says.
-    #[allow(clippy::len_without_is_empty, reason = "asking may fail, and nobody asks that")]
     fn len(&self) -> io::Result<u64>;
 
     /// Sets aside the room for so many bytes, so that writing them cannot fail for lack of it. Where the file system

@@ -23,9 +23,6 @@ use crate::{
     sim::SimFolder,
 };
 
-/// What a thread of its own does until the journal is closed.
-type Work = fn(&Engine);
-
 /// How long an event may wait for the next segment to be made.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -114,10 +111,9 @@ impl Journal {
     ) -> Result<(Self, Threads), Unopenable> {
         let engine = Arc::new(recover::open(folder, key, settings, sinks)?);
         let mut threads = Vec::new();
-        let run: [(&str, Work); 2] = [("journal", Engine::write), ("journal-keeper", keeper::keep)];
-        for (name, run) in run {
+        for run in [Engine::write, keeper::keep] {
             let shared = Arc::clone(&engine);
-            let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+            let thread = std::thread::Builder::new().name("journal".into()).spawn(move || run(&shared));
             threads.push(thread.map_err(Unopenable::Io)?);
         }
         Ok((Self { engine: Arc::clone(&engine), inline: false }, Threads { engine, threads }))

@@ -1,6 +1,5 @@
 //! A journal that runs, with sinks that take what is theirs.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that fails says so")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part of it")]
 
 use std::{sync::Arc, time::Duration};
 
