@@ -138,8 +138,6 @@ impl Backlog {
             let found = read(&store, &feed, &job)?;
             unread.done = true;
             feed.cursor().read(&job, Some(found));
-            // Whoever asked may not wait any more, and would not look again by himself.
-            feed.more.notify_one();
             io::Result::Ok(())
         });
         // Where the runtime is shutting down nothing is read any more.
@@ -206,7 +204,6 @@ impl Drop for Unread<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.feed.cursor().read(self.job, None);
-            self.feed.more.notify_one();
         }
         self.feed.more.notify_one();
     }

@@ -180,6 +180,10 @@ impl Case {
                 Err(JournalError::Full | JournalError::SinkFull { .. }) => {
                     self.ledger().is(number, Fate::Refused);
                 }
+                // In the smallest journal a segment takes little more than this.
+                Err(JournalError::TooLarge) if event.size() as u64 > self.settings.max_size / 16 => {
+                    self.ledger().is(number, Fate::Refused);
+                }
                 Err(error) => panic!("{error}"),
             }
         }
