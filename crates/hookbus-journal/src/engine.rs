@@ -18,7 +18,7 @@ use crate::{
     dedup::Identities,
     format::{self, Accepted, EVENT, Location, To},
     gap::Gap,
-    group::{Group, New, Next, Open},
+    group::{Group, New, Next, Open, Reserved},
     journal::{Destination, Settings},
     known::{Asked, KnownFiles},
     segment::START,
@@ -222,6 +222,12 @@ impl Engine {
             // No segment is larger than this one: it is the cursors that leave no room.
             if begun > 0 && open.segment.header.capacity >= largest {
                 break;
+            }
+            match open.reserved {
+                _ if kind != EVENT => {}
+                Reserved::No => {}
+                Reserved::ForCopies => return Err(NotNow::Awaited),
+                Reserved::Full => return Err(NotNow::Refused(JournalError::Full)),
             }
             self.turn_over(open)?;
         }

@@ -77,6 +77,8 @@ pub(crate) struct Open {
     /// The segment that is appended to, and the one that comes next.
     pub(crate) segment: Arc<Segment>,
     pub(crate) next: Next,
+    /// Who may go on in the next one.
+    pub(crate) reserved: Reserved,
     /// Which events were accepted before.
     pub(crate) known: Known,
     /// Events accepted in this segment.
@@ -87,6 +89,17 @@ pub(crate) struct Open {
     pub(crate) closed_for: Option<JournalError>,
     /// The writer waits for work.
     pub(crate) idle: bool,
+}
+
+/// Who may go on in the next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    /// Everybody.
+    No,
+    /// Copies and cursors, until the oldest segment can go; events wait.
+    ForCopies,
+    /// The same, and events do not wait: too much is not delivered.
+    Full,
 }
 
 /// The segment behind the one that is appended to.

@@ -15,7 +15,7 @@ use crate::{
     engine::{Engine, NotNow},
     figures::{Figures, Observer, State},
     folder::Folder,
-    group::Next,
+    group::{Next, Reserved},
     inspect::{self, InspectError, Report},
     keeper,
     recover::{self, Unopenable},
@@ -227,6 +227,7 @@ impl Journal {
     pub fn state(&self) -> State {
         let open = self.engine.open();
         match (&open.closed_for, &open.next) {
+            (None, _) if open.reserved == Reserved::Full => State::Full,
             (Some(JournalError::Failed), _) => State::Failed,
             (Some(_), _) | (None, Next::Refused(_)) => State::Full,
             (None, Next::Awaited | Next::Ready(_)) => State::Ready,

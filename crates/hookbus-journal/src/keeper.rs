@@ -11,12 +11,14 @@ use crate::{
     cursor::seconds,
     engine::Engine,
     format::Header,
-    group::Next,
+    group::{Next, Reserved},
     segment::{self, Segment},
 };
 
 /// How often it looks around without being asked.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same while events wait for the oldest segment to go.
+const SOON: Duration = Duration::from_millis(20);
 /// How long cursors may take to be noted.
 const NOTED: Duration = Duration::from_millis(250);
 /// The first segments are no larger than this; each next one is up to four times as large.
@@ -26,7 +28,8 @@ pub(crate) const FIRST: u64 = 8 << 20;
 pub(crate) fn keep(engine: &Engine) {
     while !engine.stopping.load(Ordering::Acquire) {
         look(engine);
-        engine.keeping.wait(LOOK);
+        let soon = engine.open().reserved != Reserved::No;
+        engine.keeping.wait(if soon { SOON } else { LOOK });
     }
     engine.seal_finished();
     engine.write_tables();
@@ -90,7 +93,13 @@ impl Engine {
                 Next::Refused(error)
             }
         };
-        self.open().next = next;
+        // Made of what is kept back: whoever it was made for comes first.
+        let spare = matches!(next, Next::Ready(_)) && self.bytes() + capacity > self.usual_size();
+        {
+            let mut open = self.open();
+            open.next = next;
+            open.reserved = if spare { Reserved::ForCopies } else { Reserved::No };
+        }
         self.turned.notify_waiters();
     }
 
@@ -111,7 +120,7 @@ impl Engine {
                 }
             }
             self.store.segments().remove(&oldest.number);
-            if oldest.header.capacity == capacity {
+            if oldest.header.capacity == capacity && self.bytes() + capacity <= self.usual_size() {
                 again = Some(oldest.number);
                 break;
             }
@@ -139,12 +148,36 @@ impl Engine {
     /// Sees to it that the oldest segment can go when the one behind the next is made: what a few slow sinks need of it is
     /// copied on. Before there is need, because the copies want room too. Whether it did anything.
     fn free_ahead(&self) -> bool {
-        let ready = matches!(self.open().next, Next::Ready(_));
+        let (ready, reserved) = {
+            let open = self.open();
+            (matches!(open.next, Next::Ready(_)), open.reserved)
+        };
         let over = self.bytes() + self.settings.segment_size > self.usual_size();
-        let oldest = self.oldest().filter(|oldest| ready && over && oldest.number >= self.needed());
+        let oldest = self.oldest().filter(|_| over && (ready || reserved != Reserved::No));
+        let Some(oldest) = oldest else {
+            self.reserve(Reserved::No);
+            return false;
+        };
+        let needed = oldest.number >= self.needed();
         // Not where it could not be noted: then there is nothing to go on with.
-        oldest
-            .is_some_and(|oldest| self.free(&oldest) == carry::Outcome::Done && oldest.number < self.needed())
+        let outcome = if needed { self.free(&oldest) } else { carry::Outcome::Done };
+        let freed = outcome == carry::Outcome::Done && oldest.number < self.needed();
+        if reserved != Reserved::No {
+            self.reserve(match outcome {
+                _ if freed => Reserved::No,
+                carry::Outcome::TooMuch => Reserved::Full,
+                carry::Outcome::Done | carry::Outcome::NotNow => Reserved::ForCopies,
+            });
+        }
+        needed && freed
+    }
+
+    /// Says who may go on in the next segment.
+    fn reserve(&self, reserved: Reserved) {
+        let before = std::mem::replace(&mut self.open().reserved, reserved);
+        if before != reserved {
+            self.turned.notify_waiters();
+        }
     }
 
     /// Lets the sinks need nothing of a segment, the oldest one, where they need little.

@@ -184,9 +184,9 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     let mut bridge = Bridge::start_with(&config("127.0.0.1:0", &journal, &sinks, &routes)).await;
     let all = Habits { insists: Insists::Everybody, ..Habits::default() };
     let low = Habits { clients: 2, pace: Duration::from_millis(50), ..all };
-    let high = Habits { clients: 8, pace: Duration::from_millis(20), padding: LARGE, ..all };
+    let high = Habits { clients: 8, pace: Duration::from_millis(80), padding: LARGE, ..all };
     let (low, high) = (Crowd::of(low, bridge.address(), "low"), Crowd::of(high, bridge.address(), "high"));
-    // Ten times of what the journal may hold. Those who send it are never in a hurry: the sink keeps up.
+    // Ten times of what the journal may hold, no faster than their sink takes it: it has a quota too.
     let (enough, late) = (10 * (mib << 20) / LARGE as u64, Instant::now() + 10 * PATIENCE);
     while high.count_accepted() < enough {
         assert!(Instant::now() < late, "{} of {enough} accepted", high.count_accepted());
