@@ -103,7 +103,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
             .iter()
-            .find(|(unit, _)| self.0.is_multiple_of(*unit))
+            .find(|(unit, _)| self.0 > 0 && self.0.is_multiple_of(*unit))
         {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
@@ -162,6 +162,7 @@ mod tests {
 
     #[test]
     fn sizes() {
+        assert_eq!(ByteSize::from_bytes(0).to_string(), "0B");
         for text in ["512B", "64KiB", "1MiB", "10GiB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
