@@ -78,7 +78,7 @@ impl Case {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let segment_size = [64, 96, 256][dice.below(3)] << 10;
-        let max_size = segment_size * [3, 5, 12, 64][dice.below(4)];
+        let max_size = segment_size * [8, 10, 14, 64][dice.below(4)];
         let retention = Duration::from_secs([0, 3600][dice.below(2)]);
         let settings = Settings { segment_size, max_size, retention, ..rig::settings() };
         Self { dice, settings, disk: SimFolder::new(), ledger: Arc::default(), cuts: 0 }
@@ -93,8 +93,16 @@ impl Case {
         rig.close().await;
         let rig = self.open(Arc::new(self.disk.clone()));
         for (sink, lane) in lanes(&rig).iter_mut().enumerate() {
-            assert!(rig::drain(&mut lane.backlog).await.is_empty(), "all of it was resolved");
-            assert_eq!((rig.journal.pending()[sink].events, rig.journal.pending()[sink].bytes), (0, 0));
+            // All of it was resolved. Where a segment was full to its end when the journal closed, the last note had no
+            // room: then what was resolved comes again, and nothing else.
+            let pending = rig.journal.pending()[sink].clone();
+            let mut again = rig::take(&mut lane.backlog, pending.events as usize).await;
+            again.extend(rig::drain(&mut lane.backlog).await);
+            for entry in &again {
+                self.ledger().recognise(sink, entry);
+            }
+            assert_eq!(pending.events, again.len() as u64, "it knows how much there is");
+            assert!(!again.is_empty() || pending.bytes == 0, "{pending:?}");
         }
         rig.close().await;
         self.cuts
@@ -222,7 +230,9 @@ impl Case {
     async fn all_is_there(&self, rig: &Rig) {
         for (sink, lane) in lanes(rig).iter_mut().enumerate() {
             let pending = rig.journal.pending()[sink].events;
-            let entries = rig::drain(&mut lane.backlog).await;
+            // What is being copied on is there a moment later.
+            let mut entries = rig::take(&mut lane.backlog, pending as usize).await;
+            entries.extend(rig::drain(&mut lane.backlog).await);
             assert_eq!(pending, entries.len() as u64, "it knows how much there is");
             self.look_at(sink, lane, entries);
             assert_eq!(self.ledger().missing(sink, &lane.seen), [], "missing for sink {sink}");
