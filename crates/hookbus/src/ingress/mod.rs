@@ -6,8 +6,10 @@ mod budget;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod listener;
 mod refusals;
+mod seldom;
 mod watched;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -24,6 +26,7 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
+use handshake::Handshakes;
 use refusals::Refusals;
 
 /// All a request needs.
@@ -42,6 +45,7 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
 }
 
@@ -53,7 +57,8 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        let handshakes = Handshakes::new(verifier.source());
+        Self { verifier, waiting, share: budget.share(), refusals, handshakes, metrics }
     }
 }
 
