@@ -20,6 +20,8 @@ pub(crate) struct Fuzz {
 enum Target {
     /// Headers and bodies nobody signed.
     Request,
+    /// Tests of the URL, unsigned and signed.
+    Handshake,
     /// Bodies of signed requests.
     Body,
     /// Texts as configurations.
@@ -33,6 +35,7 @@ impl Fuzz {
         }
         let name = match self.target {
             Target::Request => "request",
+            Target::Handshake => "handshake",
             Target::Body => "body",
             Target::Config => "config",
         };

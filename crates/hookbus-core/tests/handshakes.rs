@@ -260,7 +260,9 @@ fn may_be_answered(provider: &str, ask: &Ask, signed: bool) -> bool {
     let body: Value = serde_json::from_str(&ask.body).unwrap_or_default();
     let text = |pointer| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let is = |pointer, number: &str| {
-        body.pointer(pointer).is_some_and(|value| value == number || value.to_string() == number)
+        let value = body.pointer(pointer);
+        value
+            .is_some_and(|value| value == number || value.as_u64().is_some_and(|it| number.parse() == Ok(it)))
     };
     let header = |name| ask.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let narrow = |text: Option<String>| {

@@ -260,6 +260,11 @@ impl Scheme {
         self.knobs.handshake.is_some_and(Handshakes::needs_verify_token)
     }
 
+    /// Whether a test of the URL is answered while there is no secret yet.
+    pub fn answers_without_secret(&self) -> bool {
+        self.knobs.handshake.is_some_and(Handshakes::answers_without_secret)
+    }
+
     /// Whether handshakes come by GET; nothing else is taken by it.
     pub fn takes_get(&self) -> bool {
         self.knobs.handshake.is_some_and(Handshakes::takes_get)

@@ -58,6 +58,11 @@ impl Handshakes {
         self.rules.iter().any(|rule| rule.verify_token.is_some())
     }
 
+    /// Whether one of them is answered while there is no secret yet.
+    pub(crate) fn answers_without_secret(self) -> bool {
+        self.rules.iter().any(|rule| rule.by != By::SignedPost && !rule.returns_mac())
+    }
+
     /// Whether one of them returns a MAC under the key of the source.
     pub(crate) fn returns_mac(self) -> bool {
         self.rules.iter().any(Rule::returns_mac)
