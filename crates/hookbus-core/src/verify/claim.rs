@@ -66,11 +66,7 @@ impl<'a> Claim<'a> {
     pub fn verify(self, body: Bytes, now: SystemTime) -> Result<VerifiedEvent, Refusal> {
         let url = self.signed_url();
         self.check_signature(&body, url.as_deref().unwrap_or_default())?;
-        let inner = {
-            let values = self.verifier.places.pointers.read(&body);
-            let ts = self.check_window(&values, now)?;
-            Reading { claim: &self, values: &values, body: &body }.event(ts, now, url)
-        };
+        let inner = self.read(&self.verifier.places.pointers.read(&body), &body, url, now)?;
         Ok(VerifiedEvent::seal(Inner { body, ..inner }))
     }
 
@@ -86,15 +82,27 @@ impl<'a> Claim<'a> {
         let key = self.check_signature(&body, url.as_deref().unwrap_or_default())?;
         let inner = {
             let values = self.verifier.places.pointers.read(&body);
-            let ts = self.check_window(&values, now)?;
+            self.check_window(&values, now)?;
             let body_says = Some((&self.verifier.places.handshake, &values));
             let asked = Asked { head: self.head, body: body_says, verify_token: None, key: Some(key) };
             if let Some(answer) = handshakes.by_body(&asked)? {
                 return Ok(Received::Handshake(answer));
             }
-            Reading { claim: &self, values: &values, body: &body }.event(ts, now, url)
+            self.read(&values, &body, url, now)?
         };
         Ok(Received::Event(VerifiedEvent::seal(Inner { body, ..inner })))
+    }
+
+    /// Reads what an authentic body says; everything of the event but the body itself.
+    fn read(
+        &self,
+        values: &Values<'_>,
+        body: &[u8],
+        url: Option<String>,
+        now: SystemTime,
+    ) -> Result<Inner, Refusal> {
+        let ts = self.check_window(values, now)?;
+        Ok(Reading { claim: self, values, body }.event(ts, now, url))
     }
 
     fn knobs(&self) -> &'a Knobs {

@@ -17,7 +17,7 @@ use crate::metrics::Answered;
 #[derive(Debug)]
 pub(super) struct Handshakes {
     source: String,
-    lines: Seldom,
+    seldom: Seldom,
 }
 
 /// Events are sent by POST; GET is for handshakes of providers that ask so.
@@ -31,12 +31,12 @@ pub(super) fn check_method(verifier: &Verifier, method: &Method) -> Result<(), P
 
 impl Handshakes {
     pub(super) fn new(source: &str) -> Self {
-        Self { source: source.to_owned(), lines: Seldom::default() }
+        Self { source: source.to_owned(), seldom: Seldom::default() }
     }
 
     /// The answer to a handshake, as what it counts. The log tells which it was, and nothing that was in it.
     pub(super) fn answered(&self, answer: HandshakeAnswer) -> (Answer, Answered) {
-        if let Some(unreported_before) = self.lines.line() {
+        if let Some(unreported_before) = self.seldom.due() {
             let kind = answer.kind();
             tracing::info!(source = self.source, kind, unreported_before, "handshake answered");
         }

@@ -6,17 +6,17 @@ use super::seldom::Seldom;
 #[derive(Debug)]
 pub(super) struct Refusals {
     source: String,
-    lines: Seldom,
+    seldom: Seldom,
 }
 
 impl Refusals {
     pub(super) fn new(source: &str) -> Self {
-        Self { source: source.to_owned(), lines: Seldom::default() }
+        Self { source: source.to_owned(), seldom: Seldom::default() }
     }
 
     /// Notes a refused request; writes a line where the last one is long enough ago.
     pub(super) fn note(&self, reason: &'static str) {
-        if let Some(unreported_before) = self.lines.line() {
+        if let Some(unreported_before) = self.seldom.due() {
             tracing::warn!(source = self.source, reason, unreported_before, "request refused");
         }
     }

@@ -1,33 +1,33 @@
-//! Lines of the log that others could cause any number of.
+//! Log lines that anybody on the network can cause: one now and then, with how many were left out.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Lets one line through in so long.
+/// At most one line in so long.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Whether it is time for another line.
+/// When the last line was written.
 #[derive(Debug, Default)]
 pub(super) struct Seldom(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
-    unreported: u64,
+    left_out: u64,
 }
 
 impl Seldom {
-    /// Where it is time: how many were not reported since the last line.
-    pub(super) fn line(&self) -> Option<u64> {
+    /// Whether a line is due: then how many were left out before it.
+    pub(super) fn due(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if state.last.is_some_and(|last| now.duration_since(last) < EVERY) {
-            state.unreported += 1;
+            state.left_out += 1;
             return None;
         }
         state.last = Some(now);
-        Some(std::mem::take(&mut state.unreported))
+        Some(std::mem::take(&mut state.left_out))
     }
 }
