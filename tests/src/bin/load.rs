@@ -64,7 +64,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let secret = Secret::from_file_text(secret);
     let host = arguments.target.to_string();
     let shape = Shape { host: &host, path: &arguments.path, secret: &secret };
-    let events = Arc::new(Events::range(arguments.first..arguments.first.saturating_add(arguments.events), shape)?);
+    let events =
+        Arc::new(Events::range(arguments.first..arguments.first.saturating_add(arguments.events), shape)?);
     let settings = Settings {
         target: arguments.target,
         connections: arguments.connections,
