@@ -3,14 +3,17 @@
 mod answer;
 mod body;
 mod budget;
+pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
 mod listener;
+mod rates;
 mod refusals;
+mod seldom;
 mod watched;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 use hookbus_core::Verifier;
 use tokio::sync::Semaphore;
@@ -24,6 +27,8 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
+use client::Proxies;
+use rates::{Addresses, SourceRate};
 use refusals::Refusals;
 
 /// All a request needs.
@@ -34,6 +39,8 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    proxies: Proxies,
+    addresses: Addresses,
 }
 
 /// One source, ready to take requests.
@@ -43,6 +50,7 @@ pub(crate) struct Source {
     share: Arc<Share>,
     refusals: Refusals,
     metrics: Arc<SourceMetrics>,
+    rate: Option<SourceRate>,
 }
 
 impl Source {
@@ -53,7 +61,7 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        Self { verifier, waiting, share: budget.share(), refusals, metrics, rate: None }
     }
 }
 
@@ -67,7 +75,14 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests }
+        let addresses = Addresses::new(&limits.refused_per_address, Instant::now());
+        let proxies = Proxies::default();
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, addresses }
+    }
+
+    /// Believes these proxies, and nobody else, about who the client is.
+    pub(crate) fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 }
 
