@@ -15,5 +15,7 @@ mod dead_letters;
 mod faults;
 mod ingress;
 mod load;
+mod proxy;
+mod rates;
 mod shutdown;
 mod support;

@@ -22,6 +22,8 @@ enum Target {
     Request,
     /// Bodies of signed requests.
     Body,
+    /// What proxies and clients say of who the client is.
+    Client,
     /// Texts as configurations.
     Config,
 }
@@ -34,6 +36,7 @@ impl Fuzz {
         let name = match self.target {
             Target::Request => "request",
             Target::Body => "body",
+            Target::Client => "client",
             Target::Config => "config",
         };
         // The sanitizers need a nightly compiler; `+nightly` is rustup's, so the bare name is called.

@@ -29,7 +29,8 @@ pub(super) async fn serve(
     place: Place,
     stopping: Arc<AtomicBool>,
 ) {
-    if !greeting::introduced(&ingress, &mut stream, &place).await {
+    let (proxies, metrics) = (Arc::clone(&ingress.proxies), &ingress.metrics.connections);
+    if !greeting::introduced(&proxies, metrics, &mut stream, &place).await {
         return;
     }
     let connection = Arc::clone(&place.connection);

@@ -28,7 +28,7 @@ use crate::{
 };
 use budget::Share;
 use client::Proxies;
-use rates::{Addresses, SourceRate};
+use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
 
 /// All a request needs.
@@ -39,8 +39,10 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
-    proxies: Proxies,
-    addresses: Addresses,
+    proxies: Arc<Proxies>,
+    /// How fast an address may send in vain.
+    pace: Pace,
+    addresses: Arc<Addresses>,
 }
 
 /// One source, ready to take requests.
@@ -50,7 +52,9 @@ pub(crate) struct Source {
     share: Arc<Share>,
     refusals: Refusals,
     metrics: Arc<SourceMetrics>,
-    rate: Option<SourceRate>,
+    /// How fast it may send, where that is limited.
+    pace: Option<Pace>,
+    taken: Arc<Taken>,
 }
 
 impl Source {
@@ -61,7 +65,8 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics, rate: None }
+        let taken = Arc::new(Taken::new(Instant::now()));
+        Self { verifier, waiting, share: budget.share(), refusals, metrics, pace: None, taken }
     }
 }
 
@@ -75,14 +80,14 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        let addresses = Addresses::new(&limits.refused_per_address, Instant::now());
-        let proxies = Proxies::default();
-        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, addresses }
+        let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
+        let addresses = Arc::new(Addresses::new(Instant::now()));
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses }
     }
 
     /// Believes these proxies, and nobody else, about who the client is.
     pub(crate) fn behind(self, proxies: Proxies) -> Self {
-        Self { proxies, ..self }
+        Self { proxies: Arc::new(proxies), ..self }
     }
 }
 

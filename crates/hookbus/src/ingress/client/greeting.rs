@@ -2,28 +2,33 @@
 
 use tokio::net::TcpStream;
 
+use super::Proxies;
 use super::proxy_protocol::{self, Named, NoHeader};
-use crate::ingress::{Ingress, connections::Place};
+use crate::{ingress::connections::Place, metrics::ConnectionMetrics};
 
 /// Reads the PROXY header of a connection that has to begin with one, before anything else is read of it. The time until
 /// the first byte of a request includes that.
 ///
 /// False where the connection is to end: a trusted proxy sent no such header, or the client it names has used up its
 /// share of the connections. Nothing is said then, because whoever forwards bytes might pass that on as an answer.
-pub(in crate::ingress) async fn introduced(ingress: &Ingress, stream: &mut TcpStream, place: &Place) -> bool {
+pub(in crate::ingress) async fn introduced(
+    proxies: &Proxies,
+    metrics: &ConnectionMetrics,
+    stream: &mut TcpStream,
+    place: &Place,
+) -> bool {
     let proxy = place.connection.sender();
-    if !ingress.proxies.expects_header(proxy) {
+    if !proxies.expects_header(proxy) {
         return true;
     }
     let read = tokio::select! {
         read = proxy_protocol::read(stream) => read,
         () = place.connection.end.notified() => return false,
     };
-    let metrics = &ingress.metrics.connections;
     match read {
         Ok(Named::Nobody) => true,
         Ok(Named::Client(address)) => {
-            let taken = place.belongs_to(ingress.proxies.named(address));
+            let taken = place.belongs_to(proxies.named(address));
             if !taken {
                 metrics.turned_away();
             }
@@ -33,7 +38,7 @@ pub(in crate::ingress) async fn introduced(ingress: &Ingress, stream: &mut TcpSt
         Err(NoHeader::Ended(_)) => false,
         Err(error @ (NoHeader::Missing | NoHeader::Broken(_))) => {
             metrics.without_proxy_header();
-            if let Some(unreported_before) = ingress.proxies.complaints.due() {
+            if let Some(unreported_before) = proxies.complaints.due() {
                 let proxy = proxy.address;
                 tracing::warn!(%proxy, %error, unreported_before, "connection of a trusted proxy refused");
             }

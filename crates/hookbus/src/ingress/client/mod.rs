@@ -7,7 +7,7 @@
 
 mod forwarded;
 pub(in crate::ingress) mod greeting;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 #[cfg(test)]
 mod samples;
 mod walk;
@@ -94,7 +94,8 @@ impl Proxies {
 
     /// Who a request with these headers comes from.
     pub(crate) fn client(&self, sender: Sender, headers: &HeaderMap) -> Client {
-        if !sender.trusted {
+        // Not as it was when the connection began: whom to believe may have been configured anew.
+        if !self.trusts(sender.address) {
             let via = if sender.named { Via::ProxyProtocol } else { Via::Connection };
             return Client { address: sender.address, via };
         }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use super::{Pace, since};
-use crate::config::RateLimit;
 
 /// Rows of the table, each with a lock of its own.
 const ROWS: usize = 1024;
@@ -25,7 +24,6 @@ const TRUSTED: Duration = Duration::from_secs(24 * 3600);
 /// allowance with a stranger, and nothing grows.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    pace: Pace,
     started: Instant,
     hasher: RandomState,
     rows: Box<[Mutex<Row>]>,
@@ -44,17 +42,17 @@ struct Place {
 
 impl Addresses {
     /// Nothing is known of any.
-    pub(crate) fn new(limit: &RateLimit, started: Instant) -> Self {
+    pub(crate) fn new(started: Instant) -> Self {
         let rows = (0..ROWS).map(|_| Mutex::default()).collect();
-        Self { pace: Pace::new(limit), started, hasher: RandomState::new(), rows }
+        Self { started, hasher: RandomState::new(), rows }
     }
 
     /// Whether a request from this address is looked at; else how long until one is.
-    pub(crate) fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn admit(&self, address: IpAddr, pace: Pace, now: Instant) -> Result<(), Duration> {
         let now = since(self.started, now);
         let row = self.row(address);
         let Some(place) = row.iter().find(|place| place.address == Some(address)) else { return Ok(()) };
-        match self.pace.wait(place.due, now) {
+        match pace.wait(place.due, now) {
             _ if now < place.trusted_until => Ok(()),
             Duration::ZERO => Ok(()),
             wait => Err(wait),
@@ -62,11 +60,11 @@ impl Addresses {
     }
 
     /// A request from this address was in vain.
-    pub(crate) fn refused(&self, address: IpAddr, now: Instant) {
+    pub(crate) fn refused(&self, address: IpAddr, pace: Pace, now: Instant) {
         let now = since(self.started, now);
         let mut row = self.row(address);
         let place = place_of(&mut row, address);
-        place.due = self.pace.charged(place.due, now);
+        place.due = pace.charged(place.due, now);
     }
 
     /// A request from this address was authentic.
@@ -99,13 +97,18 @@ fn place_of(row: &mut Row, address: IpAddr) -> &mut Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RateLimit;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Thirty refused requests at once, and one every two seconds.
     fn addresses() -> (Addresses, Instant) {
         let started = Instant::now();
-        (Addresses::new(&RateLimit::per_minute(30), started), started)
+        (Addresses::new(started), started)
+    }
+
+    /// Thirty refused requests at once, and one every two seconds.
+    fn admit(addresses: &Addresses, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        addresses.admit(address, Pace::new(&RateLimit::per_minute(30)), now)
     }
 
     fn v4(last: u32) -> IpAddr {
@@ -113,24 +116,24 @@ mod tests {
     }
 
     fn refuse(addresses: &Addresses, address: IpAddr, times: u32, now: Instant) {
-        (0..times).for_each(|_| addresses.refused(address, now));
+        (0..times).for_each(|_| addresses.refused(address, Pace::new(&RateLimit::per_minute(30)), now));
     }
 
     #[test]
     fn what_was_in_vain_is_charged_to_its_address_alone() {
         let (addresses, now) = addresses();
         refuse(&addresses, v4(1), 29, now);
-        assert_eq!(addresses.admit(v4(1), now), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now), Ok(()));
         refuse(&addresses, v4(1), 1, now);
-        assert_eq!(addresses.admit(v4(1), now), Err(2 * SECOND));
-        assert_eq!(addresses.admit(v4(1), now + SECOND), Err(SECOND));
-        assert_eq!(addresses.admit(v4(2), now), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now), Err(2 * SECOND));
+        assert_eq!(admit(&addresses, v4(1), now + SECOND), Err(SECOND));
+        assert_eq!(admit(&addresses, v4(2), now), Ok(()));
         // Looking costs nothing, and what was in progress already makes the wait no longer.
         refuse(&addresses, v4(1), 100, now);
-        assert_eq!(addresses.admit(v4(1), now + 2 * SECOND), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now + 2 * SECOND), Ok(()));
         refuse(&addresses, v4(1), 1, now + 2 * SECOND);
-        assert_eq!(addresses.admit(v4(1), now + 2 * SECOND), Err(2 * SECOND));
-        assert_eq!(addresses.admit(v4(1), now + 70 * SECOND), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now + 2 * SECOND), Err(2 * SECOND));
+        assert_eq!(admit(&addresses, v4(1), now + 70 * SECOND), Ok(()));
     }
 
     #[test]
@@ -138,13 +141,13 @@ mod tests {
         let (addresses, now) = addresses();
         addresses.authentic(v4(1), now);
         refuse(&addresses, v4(1), 1_000, now);
-        assert_eq!(addresses.admit(v4(1), now), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now), Ok(()));
         let day = 24 * 3600 * SECOND;
         refuse(&addresses, v4(1), 1_000, now + day - SECOND);
-        assert_eq!(addresses.admit(v4(1), now + day - SECOND), Ok(()));
-        assert!(addresses.admit(v4(1), now + day).is_err());
+        assert_eq!(admit(&addresses, v4(1), now + day - SECOND), Ok(()));
+        assert!(admit(&addresses, v4(1), now + day).is_err());
         addresses.authentic(v4(1), now + day);
-        assert_eq!(addresses.admit(v4(1), now + day), Ok(()));
+        assert_eq!(admit(&addresses, v4(1), now + day), Ok(()));
     }
 
     #[test]
@@ -157,12 +160,12 @@ mod tests {
         let forger = IpAddr::V6(1_u128.into());
         refuse(&addresses, forger, 30, now);
         for number in 1..=20 * places {
-            addresses.refused(v4(number), now);
+            refuse(&addresses, v4(number), 1, now);
         }
         refuse(&addresses, provider, 1_000, now);
-        assert_eq!(addresses.admit(provider, now), Ok(()), "its place is not given away");
-        assert!(addresses.admit(forger, now).is_err(), "nor is that of who owes most");
-        let strangers = (0..10_000).filter(|number| addresses.admit(v4(u32::MAX - number), now).is_err());
+        assert_eq!(admit(&addresses, provider, now), Ok(()), "its place is not given away");
+        assert!(admit(&addresses, forger, now).is_err(), "nor is that of who owes most");
+        let strangers = (0..10_000).filter(|number| admit(&addresses, v4(u32::MAX - number), now).is_err());
         assert_eq!(strangers.count(), 0);
         let held = addresses.rows.iter().flat_map(|row| *row.lock().unwrap());
         assert_eq!(held.filter(|place| place.address.is_some()).count(), ROWS * PLACES);
@@ -175,9 +178,9 @@ mod tests {
         for number in 0..4 * places {
             refuse(&addresses, v4(number), 30, now);
         }
-        let strangers = (0..10_000).filter(|number| addresses.admit(v4(u32::MAX - number), now).is_err());
+        let strangers = (0..10_000).filter(|number| admit(&addresses, v4(u32::MAX - number), now).is_err());
         assert_eq!(strangers.count(), 0);
-        let limited = (0..4 * places).filter(|number| addresses.admit(v4(*number), now).is_err()).count();
+        let limited = (0..4 * places).filter(|number| admit(&addresses, v4(*number), now).is_err()).count();
         assert!(limited <= ROWS * PLACES && limited > ROWS * PLACES / 2, "{limited}");
     }
 }

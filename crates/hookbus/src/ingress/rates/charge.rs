@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::SourceRate;
+use super::Pace;
 use crate::{
     config::RateLimit,
     ingress::{Ingress, Source, answer::Problem, client::Client},
@@ -11,7 +11,7 @@ use crate::{
 impl Source {
     /// Takes no more authentic requests than this.
     pub(crate) fn limited_to(self, limit: Option<&RateLimit>) -> Self {
-        Self { rate: limit.map(|limit| SourceRate::new(limit, Instant::now())), ..self }
+        Self { pace: limit.map(Pace::new), ..self }
     }
 }
 
@@ -19,7 +19,7 @@ impl Ingress {
     /// Looks at who sends, before the body is read and anything is computed.
     pub(in crate::ingress) fn admit(&self, source: &Source, client: Client) -> Result<(), Problem> {
         let Some(address) = client.allowance() else { return Ok(()) };
-        self.addresses.admit(address, Instant::now()).map_err(|wait| {
+        self.addresses.admit(address, self.pace, Instant::now()).map_err(|wait| {
             let problem = Problem::address_limited(wait);
             source.refusals.note(problem.reason(), client);
             problem
@@ -32,13 +32,13 @@ impl Ingress {
         if let Some(address) = client.allowance() {
             self.addresses.authentic(address, now);
         }
-        source.rate.as_ref().map_or(Ok(()), |rate| rate.take(now)).map_err(Problem::source_limited)
+        source.pace.map_or(Ok(()), |pace| source.taken.take(pace, now)).map_err(Problem::source_limited)
     }
 
     /// Charges a client for a request that was answered so, where that was in vain.
     pub(in crate::ingress) fn answered(&self, problem: &Problem, client: Client) {
         if let Some(address) = client.allowance().filter(|_| problem.is_clients()) {
-            self.addresses.refused(address, Instant::now());
+            self.addresses.refused(address, self.pace, Instant::now());
         }
     }
 }

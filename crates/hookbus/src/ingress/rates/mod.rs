@@ -14,30 +14,27 @@ use std::{
 };
 
 pub(crate) use addresses::Addresses;
+pub(crate) use pace::Pace;
 
-use self::pace::Pace;
-use crate::config::RateLimit;
-
-/// The rate of a source: one number, changed by one operation for each request.
+/// What was taken of a source's rate: one number, changed by one operation for each request.
 #[derive(Debug)]
-pub(crate) struct SourceRate {
-    pace: Pace,
+pub(crate) struct Taken {
     started: Instant,
     due: AtomicU64,
 }
 
-impl SourceRate {
-    /// All of its burst is to be had.
-    pub(crate) fn new(limit: &RateLimit, started: Instant) -> Self {
-        Self { pace: Pace::new(limit), started, due: AtomicU64::new(0) }
+impl Taken {
+    /// Nothing: all of a burst is to be had.
+    pub(crate) fn new(started: Instant) -> Self {
+        Self { started, due: AtomicU64::new(0) }
     }
 
-    /// Takes one request; else says how long to wait for the next.
-    pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
+    /// Takes one request at this pace; else says how long to wait for the next.
+    pub(crate) fn take(&self, pace: Pace, now: Instant) -> Result<(), Duration> {
         let now = since(self.started, now);
         let mut wait = Duration::ZERO;
-        let taken = self.due.fetch_update(Relaxed, Relaxed, |due| match self.pace.wait(due, now) {
-            Duration::ZERO => Some(self.pace.charged(due, now)),
+        let taken = self.due.fetch_update(Relaxed, Relaxed, |due| match pace.wait(due, now) {
+            Duration::ZERO => Some(pace.charged(due, now)),
             longer => {
                 wait = longer;
                 None
@@ -57,16 +54,18 @@ mod tests {
     use super::*;
     use crate::config::RateLimit;
 
-    fn limit(text: &str) -> RateLimit {
-        toml::from_str::<std::collections::HashMap<String, RateLimit>>(&format!("x = {text}")).unwrap()["x"]
+    fn pace(text: &str) -> Pace {
+        let limits = toml::from_str::<std::collections::HashMap<String, RateLimit>>(&format!("x = {text}"));
+        Pace::new(&limits.unwrap()["x"])
     }
 
     #[test]
     fn a_burst_is_taken_at_once_and_then_one_at_a_time() {
         let started = Instant::now();
-        let rate = SourceRate::new(&limit("{ rate = '10/s', burst = 3 }"), started);
-        let after =
-            |millis| rate.take(started + Duration::from_millis(millis)).map_err(|wait| wait.as_millis());
+        let (rate, pace) = (Taken::new(started), pace("{ rate = '10/s', burst = 3 }"));
+        let after = |millis| {
+            rate.take(pace, started + Duration::from_millis(millis)).map_err(|wait| wait.as_millis())
+        };
         assert_eq!([after(0), after(0), after(0)], [Ok(()); 3]);
         assert_eq!(after(0), Err(100));
         assert_eq!(after(60), Err(40));
@@ -80,9 +79,9 @@ mod tests {
     #[test]
     fn in_the_long_run_the_rate_is_what_it_says() {
         let started = Instant::now();
-        let rate = SourceRate::new(&limit("'500/s'"), started);
-        let offered =
-            (0..100_000_u64).filter(|step| rate.take(started + Duration::from_micros(step * 100)).is_ok());
+        let (rate, pace) = (Taken::new(started), pace("'500/s'"));
+        let offered = (0..100_000_u64)
+            .filter(|step| rate.take(pace, started + Duration::from_micros(step * 100)).is_ok());
         let taken = offered.count();
         assert!((5_400..=5_500).contains(&taken), "{taken} in ten seconds, 500 of them at once");
     }
@@ -90,8 +89,8 @@ mod tests {
     #[test]
     fn threads_together_take_no_more_than_one_would() {
         let started = Instant::now();
-        let rate = SourceRate::new(&limit("{ rate = '1/h', burst = 1000 }"), started);
-        let take = || (0..1_000).filter(|_| rate.take(started).is_ok()).count();
+        let (rate, pace) = (Taken::new(started), pace("{ rate = '1/h', burst = 1000 }"));
+        let take = || (0..1_000).filter(|_| rate.take(pace, started).is_ok()).count();
         let taken: usize = std::thread::scope(|scope| {
             let all: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             all.into_iter().map(|thread| thread.join().unwrap()).sum()
@@ -102,8 +101,8 @@ mod tests {
     #[test]
     fn the_longest_burst_of_the_slowest_rate_fits() {
         let started = Instant::now();
-        let rate = SourceRate::new(&limit("{ rate = '1/h', burst = 1000000 }"), started);
-        assert!((0..1_000_000).all(|_| rate.take(started).is_ok()));
-        assert_eq!(rate.take(started), Err(Duration::from_secs(3_600)));
+        let (rate, pace) = (Taken::new(started), pace("{ rate = '1/h', burst = 1000000 }"));
+        assert!((0..1_000_000).all(|_| rate.take(pace, started).is_ok()));
+        assert_eq!(rate.take(pace, started), Err(Duration::from_secs(3_600)));
     }
 }

@@ -9,7 +9,7 @@ use crate::config::RateLimit;
 
 /// How fast requests may come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Between two requests in the long run.
     interval: u64,
     /// How far ahead the bucket's fullness may lie for a request to be taken.
@@ -17,7 +17,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(limit: &RateLimit) -> Self {
+    /// As configured.
+    pub(crate) fn new(limit: &RateLimit) -> Self {
         let interval = u64::try_from(limit.interval().as_nanos()).unwrap_or(u64::MAX);
         Self { interval, ahead: interval.saturating_mul(u64::from(limit.burst().saturating_sub(1))) }
     }

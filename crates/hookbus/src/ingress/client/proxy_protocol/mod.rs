@@ -19,7 +19,7 @@ const FIRST: usize = 12;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ingress) enum Named {
+pub(crate) enum Named {
     /// A client's with this address.
     Client(IpAddr),
     /// The proxy's own (it looks whether we are there), or that of a client without an IP address.
@@ -28,7 +28,7 @@ pub(in crate::ingress) enum Named {
 
 /// Why there is no header.
 #[derive(Debug, Error)]
-pub(in crate::ingress) enum NoHeader {
+pub(crate) enum NoHeader {
     /// It begins with something else.
     #[error("the connection does not begin with a PROXY header")]
     Missing,
@@ -41,7 +41,7 @@ pub(in crate::ingress) enum NoHeader {
 }
 
 /// Reads the header at the beginning of a connection. How long that may take is up to the caller.
-pub(in crate::ingress) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, NoHeader> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, NoHeader> {
     let mut first = [0; FIRST];
     let mut filled = 0;
     while filled < FIRST {
