@@ -1,5 +1,7 @@
 //! Runs a fuzz target of `fuzz/` for a while.
 
+use std::{fs, path::Path};
+
 use clap::{Args, ValueEnum};
 
 use crate::run::{Result, cargo, exists, run};
@@ -39,10 +41,15 @@ impl Fuzz {
             Target::Client => "client",
             Target::Config => "config",
         };
+        // What is found goes into the first folder; the second one is part of the source.
+        let (found, seeds) = (format!("fuzz/corpus/{name}"), format!("fuzz/seeds/{name}"));
+        fs::create_dir_all(&found).map_err(|error| format!("cannot make {found}: {error}"))?;
         // The sanitizers need a nightly compiler; `+nightly` is rustup's, so the bare name is called.
         let mut command = std::process::Command::new("cargo");
         command
-            .args(["+nightly", "fuzz", "run", name, "--"])
+            .args(["+nightly", "fuzz", "run", name, &found])
+            .args(Path::new(&seeds).is_dir().then_some(seeds))
+            .arg("--")
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN");
         run(command.arg(format!("-max_total_time={}", self.seconds)).arg("-timeout=10"))

@@ -8,7 +8,10 @@ use std::{
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 
 /// A network of addresses, or a single address.
 ///
@@ -110,7 +113,22 @@ impl fmt::Display for Network {
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(input)?.parse().map_err(D::Error::custom)
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Network;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text such as \"10.0.0.0/8\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        // Not read as a text first: only what a visitor refuses has the place of its element in a list.
+        input.deserialize_str(Text)
     }
 }
 
