@@ -16,5 +16,7 @@ mod faults;
 mod handshakes;
 mod ingress;
 mod load;
+mod proxy;
+mod rates;
 mod shutdown;
 mod support;

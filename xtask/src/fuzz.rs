@@ -26,6 +26,8 @@ enum Target {
     Handshake,
     /// Bodies of signed requests.
     Body,
+    /// What proxies and clients say of who the client is.
+    Client,
     /// Texts as configurations.
     Config,
 }
@@ -39,6 +41,7 @@ impl Fuzz {
             Target::Request => "request",
             Target::Handshake => "handshake",
             Target::Body => "body",
+            Target::Client => "client",
             Target::Config => "config",
         };
         // What is found goes to the corpus, which git ignores; the seeds are where it begins.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -35,6 +35,15 @@ impl Client {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = in_time(TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, ahead: Vec::new() })
+    }
+
+    /// Connects from an address of this machine.
+    pub(crate) async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = in_time(socket.connect(to)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, ahead: Vec::new() })
     }

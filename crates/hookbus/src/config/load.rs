@@ -149,6 +149,7 @@ impl<'r> Reading<'r> {
         let Some(mut table) = self.section(root, "server") else { return Some(Server::default()) };
         future::refuse(Place::Server, &mut table, &mut self.problems);
         let server: Server = self.read(&table)?;
+        self.problems.extend(server.problems(&table));
         let limits = &server.limits;
         let headers = limits.headers.get();
         let mut wrong = |message: String| self.problems.push(table.problem_at("limits", message));

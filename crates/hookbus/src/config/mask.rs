@@ -10,7 +10,10 @@ use toml::de::{DeTable, DeValue};
 /// Places whose texts are shown, as paths of keys; `*` is any name, and the elements of a list stand at its place.
 const SHOWN: &[&str] = &[
     "server.listen",
+    "server.trusted-proxies",
+    "server.forwarding-header",
     "server.limits.*",
+    "server.limits.refused-per-address.*",
     "server.timeouts.*",
     "admin.listen",
     "journal.dir",
@@ -25,6 +28,8 @@ const SHOWN: &[&str] = &[
     "sources.*.ack",
     "sources.*.ack-timeout",
     "sources.*.order",
+    "sources.*.rate-limit",
+    "sources.*.rate-limit.*",
     "sources.*.secrets.env",
     "sources.*.secrets.file",
     "sources.*.verify-token.env",

@@ -13,7 +13,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::future::{self, Place};
+use super::{
+    RateLimit,
+    future::{self, Place},
+};
 
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
@@ -40,6 +43,8 @@ pub struct SourceConfig {
     pub ack_timeout: Duration,
     /// What keeps its order.
     pub order: Order,
+    /// How many authentic requests it may send.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Which events of a source stay in order.
@@ -91,6 +96,8 @@ pub(super) struct SourceTable {
     /// Which events stay in order. Default: `subject`.
     #[serde(default)]
     order: Order,
+    /// How many authentic requests are taken in a length of time; beyond that 429. Default: no limit.
+    rate_limit: Option<RateLimit>,
 }
 
 impl SourceConfig {
@@ -142,6 +149,7 @@ impl SourceConfig {
                 ack: read.ack,
                 ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
                 order: read.order,
+                rate_limit: read.rate_limit,
             }),
             _ => Err(problems),
         }

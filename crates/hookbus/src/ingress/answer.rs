@@ -98,6 +98,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::Busy, detail).retry(Duration::from_secs(1))
     }
 
+    /// Too much came from one address in vain.
+    pub(super) const fn address_limited(wait: Duration) -> Self {
+        let detail = "too many requests from this address were refused; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::AddressLimited, detail).retry(wait)
+    }
+
+    /// The source sends more than `rate-limit`.
+    pub(super) const fn source_limited(wait: Duration) -> Self {
+        let detail = "this source sends more than it may; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::SourceLimited, detail).retry(wait)
+    }
+
     /// The source has no usable secret.
     pub(super) const fn awaiting_secret() -> Self {
         let detail = "this source has no usable secret yet; send it again later";
@@ -136,6 +148,11 @@ impl Problem {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         answer
+    }
+
+    /// Whether its client brought it about: it counts against the allowance of an address.
+    pub(super) fn is_clients(&self) -> bool {
+        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS
     }
 
     /// What it counts as.

@@ -1,6 +1,6 @@
 //! Telling the operator of refused requests without letting a flood of them write the log.
 
-use super::seldom::Seldom;
+use super::{client::Client, seldom::Seldom};
 
 /// The refused requests of a source.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ impl Refusals {
     }
 
     /// Notes a refused request; writes a line where the last one is long enough ago.
-    pub(super) fn note(&self, reason: &'static str) {
+    pub(super) fn note(&self, reason: &'static str, client: Client) {
         if let Some(unreported_before) = self.seldom.due() {
-            tracing::warn!(source = self.source, reason, unreported_before, "request refused");
+            tracing::warn!(source = self.source, reason, %client, via = client.via.as_str(), unreported_before, "request refused");
         }
     }
 }
