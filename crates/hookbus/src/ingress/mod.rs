@@ -28,8 +28,8 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
-use handshake::Handshakes;
 use client::Proxies;
+use handshake::Handshakes;
 use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
 
