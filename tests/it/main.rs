@@ -13,6 +13,7 @@ mod clients;
 mod corpus;
 mod dead_letters;
 mod faults;
+mod handshakes;
 mod ingress;
 mod load;
 mod proxy;

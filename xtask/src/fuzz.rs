@@ -22,6 +22,8 @@ pub(crate) struct Fuzz {
 enum Target {
     /// Headers and bodies nobody signed.
     Request,
+    /// Tests of the URL, unsigned and signed.
+    Handshake,
     /// Bodies of signed requests.
     Body,
     /// What proxies and clients say of who the client is.
@@ -37,18 +39,21 @@ impl Fuzz {
         }
         let name = match self.target {
             Target::Request => "request",
+            Target::Handshake => "handshake",
             Target::Body => "body",
             Target::Client => "client",
             Target::Config => "config",
         };
-        // What is found goes into the first folder; the second one is part of the source.
-        let (found, seeds) = (format!("fuzz/corpus/{name}"), format!("fuzz/seeds/{name}"));
-        fs::create_dir_all(&found).map_err(|error| format!("cannot make {found}: {error}"))?;
+        // What is found goes to the corpus, which git ignores; the seeds are where it begins.
+        let folders = ["corpus", "seeds"].map(|folder| format!("fuzz/{folder}/{name}"));
+        let [corpus, seeds] = &folders;
+        fs::create_dir_all(corpus).map_err(|error| format!("cannot make {corpus}: {error}"))?;
+        let seeds = Some(seeds).filter(|seeds| Path::new(seeds.as_str()).exists());
         // The sanitizers need a nightly compiler; `+nightly` is rustup's, so the bare name is called.
         let mut command = std::process::Command::new("cargo");
         command
-            .args(["+nightly", "fuzz", "run", name, &found])
-            .args(Path::new(&seeds).is_dir().then_some(seeds))
+            .args(["+nightly", "fuzz", "run", name, corpus])
+            .args(seeds)
             .arg("--")
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN");

@@ -101,7 +101,15 @@ impl Bridge {
 
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.
     pub(crate) async fn start_with(text: &str) -> Self {
+        Self::start_among(text, &[]).await
+    }
+
+    /// The same with more files beside it: their names and what is in them.
+    pub(crate) async fn start_among(text: &str, files: &[(String, String)]) -> Self {
         let folder = Self::folder(text);
+        for (name, content) in files {
+            write_private(&folder.path().join(name), content.as_bytes());
+        }
         let (child, log) = launch(folder.path());
         let mut bridge = Self { pid: pid(&child), child, folder, address: ([0, 0, 0, 0], 0).into(), log };
         bridge.listens().await;

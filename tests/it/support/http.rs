@@ -227,8 +227,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Response, usize)>> {
     let mut response = Response { status, headers, body: Vec::new() };
     let length = match response.header("content-length") {
         Some(length) => length.parse().map_err(|_| broken())?,
-        // An interim response has no body; every other one of ours states its length.
-        None if status < 200 => 0_usize,
+        // An interim response has no body, nor has one without content; every other one of ours states its length.
+        None if status < 200 || status == 204 => 0_usize,
         None => return Err(broken()),
     };
     let body = end + 4;

@@ -43,14 +43,14 @@ impl Problem {
         )
     }
 
-    /// Only POST.
-    pub(super) const fn method() -> Self {
+    /// Only POST, and GET for handshakes.
+    pub(super) const fn method(allow: &'static str) -> Self {
         let problem = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             Answered::MethodNotAllowed,
             "webhooks are sent by POST",
         );
-        Self { allow: Some("POST"), ..problem }
+        Self { allow: Some(allow), ..problem }
     }
 
     /// The body is longer than `limits.body`.
@@ -127,6 +127,9 @@ impl Problem {
     pub(super) const fn refused(refusal: Refusal, reason: &'static str, detail: &'static str) -> Self {
         match refusal {
             Refusal::InvalidSecret => Self::awaiting_secret(),
+            _ if refusal.is_of_handshake() => {
+                Self { reason, ..Self::new(StatusCode::FORBIDDEN, Answered::Refused, detail) }
+            }
             _ => Self { reason, ..Self::new(StatusCode::UNAUTHORIZED, Answered::Refused, detail) },
         }
     }
@@ -207,11 +210,6 @@ pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered
     body.extend_from_slice(answered.as_str().as_bytes());
     body.extend_from_slice(b"\"}");
     (json_answer(body), answered)
-}
-
-/// The answer to a provider's test of the URL.
-pub(super) fn probe() -> (Answer, Answered) {
-    (json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec()), Answered::Probe)
 }
 
 fn json_answer(body: Vec<u8>) -> Answer {

@@ -10,10 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use hookbus_core::{
-    Refusal, RequestHead, VerifiedEvent,
-    verify::{Examined, UnsignedProbe},
+    HandshakeAnswer, Refusal, RequestHead, VerifiedEvent,
+    verify::{Examined, Received, UnsignedProbe},
 };
-use http::{Method, Request, header::EXPECT, request::Parts};
+use http::{Request, header::EXPECT, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -23,13 +23,14 @@ use super::{
     body::{self, Unread},
     client::Client,
     connections::{Connection, Phase},
+    handshake,
 };
 use crate::metrics::Answered;
 
 /// What a request comes to before it is answered.
 enum Read {
     Event(VerifiedEvent),
-    Probe,
+    Handshake(HandshakeAnswer),
 }
 
 impl Ingress {
@@ -79,9 +80,7 @@ impl Ingress {
         doing: &Connection,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
-        if head.method != Method::POST {
-            return Err(Problem::method());
-        }
+        handshake::check_method(&source.verifier, &head.method)?;
         self.admit(source, client)?;
         let mut room = source.share.reserve();
         doing.enter(Phase::Body);
@@ -89,7 +88,7 @@ impl Ingress {
         doing.enter(Phase::Request);
         let event = match read? {
             Read::Event(event) => event,
-            Read::Probe => return Ok(answer::probe()),
+            Read::Handshake(answer) => return Ok(source.handshakes.answered(answer)),
         };
         self.verified(source, client)?;
         // Only what is authentic takes a place among the requests in progress.
@@ -140,7 +139,10 @@ impl Ingress {
             Examined::Claim(claim) => {
                 let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
                 source.metrics.read(body.len());
-                claim.verify(body, SystemTime::now()).map(Read::Event).map_err(refused)
+                match claim.receive(body, SystemTime::now()).map_err(refused)? {
+                    Received::Event(event) => Ok(Read::Event(event)),
+                    Received::Handshake(answer) => Ok(Read::Handshake(answer)),
+                }
             }
             Examined::MaybeProbe(probe) => {
                 let short = match body::read(body, UnsignedProbe::MAX_BODY, deadline, room).await {
@@ -149,7 +151,11 @@ impl Ingress {
                     read => read.map_err(unread)?,
                 };
                 source.metrics.read(short.len());
-                probe.check(&short).map(|()| Read::Probe).map_err(refused)
+                probe.check(&short).map(Read::Handshake).map_err(refused)
+            }
+            Examined::Handshake(answer) => {
+                body::read(body, HandshakeAnswer::MAX_REQUEST_BODY, deadline, room).await.map_err(unread)?;
+                Ok(Read::Handshake(answer))
             }
         }
     }

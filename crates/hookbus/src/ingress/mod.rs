@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod listener;
 mod rates;
 mod refusals;
@@ -27,6 +28,7 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
+use handshake::Handshakes;
 use client::Proxies;
 use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
@@ -51,6 +53,7 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
     /// How fast it may send, where that is limited.
     pace: Option<Pace>,
@@ -65,8 +68,9 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
+        let handshakes = Handshakes::new(verifier.source());
         let taken = Arc::new(Taken::new(Instant::now()));
-        Self { verifier, waiting, share: budget.share(), refusals, metrics, pace: None, taken }
+        Self { verifier, waiting, share: budget.share(), refusals, handshakes, metrics, pace: None, taken }
     }
 }
 

@@ -21,9 +21,9 @@ pub(crate) enum Answered {
     Duplicate,
     /// 200: no route takes it.
     Ignored,
-    /// 200: a provider's test of the URL.
-    Probe,
-    /// 401: it did not verify.
+    /// A provider's test of the URL, answered as it wants.
+    Handshake,
+    /// 401: it did not verify; 403: a handshake that is not answered.
     Refused,
     /// 503: the source has no usable secret.
     AwaitingSecret,
@@ -60,7 +60,7 @@ impl Answered {
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored,
-        Self::Probe,
+        Self::Handshake,
         Self::Refused,
         Self::AwaitingSecret,
         Self::BodyTooLarge,
@@ -84,7 +84,7 @@ impl Answered {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
             Self::Ignored => "ignored",
-            Self::Probe => "probe",
+            Self::Handshake => "handshake",
             Self::Refused => "refused",
             Self::AwaitingSecret => "awaiting_secret",
             Self::BodyTooLarge => "body_too_large",
