@@ -71,9 +71,12 @@ fn recorded_fact(file: &str, fact: &str) -> String {
     entry.pointer(fact).and_then(serde_json::Value::as_str).expect("the fact is a text").to_owned()
 }
 
+/// All attributes but the trace, which is another for each event and stands behind them.
 fn attributes(event: &VerifiedEvent) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     event.attributes(|name, value| found.push((name, value.to_owned())));
+    let trace = event.trace().map(|trace| ("traceparent", trace.to_string()));
+    assert!(trace.is_some() && found.pop() == trace, "{found:?}");
     found
 }
 

@@ -19,7 +19,7 @@ use super::{
     verifier::{HeadTime, Place},
 };
 use crate::{
-    EventId, EventTime, IdOrigin, VerifiedEvent,
+    EventId, EventTime, IdOrigin, Trace, VerifiedEvent,
     event::{Inner, ProofHeaders},
     json::Values,
 };
@@ -63,7 +63,13 @@ impl<'a> Claim<'a> {
     fn read(&self, body: &[u8], url: Option<String>, now: SystemTime) -> Result<Inner, Refusal> {
         let values = self.verifier.places.pointers.read(body);
         let ts = self.check_window(&values, now)?;
-        Ok(Reading { claim: self, values: &values, body }.event(ts, now, url))
+        let inner = Reading { claim: self, values: &values, body }.event(ts, now, url);
+        let happened = if inner.unsigned.contains(&"time") { ts } else { inner.time };
+        match (self.verifier.max_event_age, happened) {
+            (Some(age), Some(happened)) => clock::check_age(age, happened, now)?,
+            _ => {}
+        }
+        Ok(inner)
     }
 
     fn knobs(&self) -> &'a Knobs {
@@ -126,7 +132,7 @@ impl Reading<'_, '_, '_> {
     fn event(&self, ts: Option<EventTime>, received: SystemTime, url: Option<String>) -> Inner {
         let Claim { verifier, head, .. } = self.claim;
         let (knobs, places) = (self.claim.knobs(), &verifier.places);
-        let mut unsigned: SmallVec<[&'static str; 6]> = SmallVec::new();
+        let mut unsigned: SmallVec<[&'static str; 8]> = SmallVec::new();
         let mut take = |name: &'static str, places: &[Place]| {
             let found = places.iter().find_map(|place| self.value(place))?;
             if !found.signed {
@@ -158,6 +164,8 @@ impl Reading<'_, '_, '_> {
         if knobs.alg == Algorithm::Equality {
             unsigned.push("data");
         }
+        let trace = Trace::of(head.headers);
+        unsigned.extend(trace.unsigned());
         Inner {
             source: Arc::clone(&verifier.source),
             id: event_id(id),
@@ -171,6 +179,7 @@ impl Reading<'_, '_, '_> {
             unsigned: Arc::from(unsigned.as_slice()),
             signed_method: knobs.signed.has(&Part::Method).then(|| head.method.as_str().into()),
             signed_url: url.map(String::into_boxed_str),
+            trace: Some(trace),
             many: places.many.is_some_and(|slot| self.values.elements(slot) != Some(1)),
             body: Bytes::new(),
         }

@@ -25,11 +25,13 @@ pub enum Refusal {
     TimestampTooOld,
     /// The request is authentic, but signed for too far ahead.
     TimestampInFuture,
+    /// The request is authentic, but its event is older than its source takes.
+    EventTooOld,
 }
 
 impl Refusal {
     /// All reasons, for documentation and metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidSecret,
         Self::MissingHeader,
         Self::DuplicateHeader,
@@ -40,6 +42,7 @@ impl Refusal {
         Self::SignatureMismatch,
         Self::TimestampTooOld,
         Self::TimestampInFuture,
+        Self::EventTooOld,
     ];
 
     /// The reason in snake case, as answers, logs and metrics show it.
@@ -55,6 +58,7 @@ impl Refusal {
             Self::SignatureMismatch => "signature_mismatch",
             Self::TimestampTooOld => "timestamp_too_old",
             Self::TimestampInFuture => "timestamp_in_future",
+            Self::EventTooOld => "event_too_old",
         }
     }
 
@@ -71,6 +75,7 @@ impl Refusal {
             Self::SignatureMismatch => "the signature does not match the body under any configured secret",
             Self::TimestampTooOld => "the request was signed too long ago",
             Self::TimestampInFuture => "the request's timestamp lies too far in the future",
+            Self::EventTooOld => "the event happened longer ago than this source takes",
         }
     }
 }

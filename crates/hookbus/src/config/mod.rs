@@ -10,6 +10,7 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod respond;
 mod route;
 mod schema;
 mod server;
@@ -20,12 +21,13 @@ use std::{
     sync::Arc,
 };
 
-use hookbus_core::{SecretRef, registry::Prepared, route::Route, units::Duration};
+use hookbus_core::{SecretRef, form::Redactions, registry::Prepared, route::Route, units::Duration};
 
 pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use respond::Respond;
 pub use schema::schema;
 pub use server::{Limits, Server, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
@@ -49,6 +51,11 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Which event goes where; a target's `sink` is a place in `sinks`.
     pub routes: Vec<Route>,
+}
+
+/// What must not be seen of each source's events.
+pub(crate) fn redactions<'s>(sources: impl IntoIterator<Item = &'s SourceConfig>) -> Redactions {
+    sources.into_iter().map(|source| (Arc::clone(&source.name), source.redact.clone())).collect()
 }
 
 /// A sink that is ready to be opened.

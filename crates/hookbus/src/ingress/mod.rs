@@ -20,7 +20,7 @@ pub(crate) use listener::Listener;
 
 use crate::{
     accept::{Acceptor, Waiting},
-    config::{Limits, Timeouts},
+    config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
@@ -43,6 +43,7 @@ pub(crate) struct Source {
     share: Arc<Share>,
     refusals: Refusals,
     metrics: Arc<SourceMetrics>,
+    respond: Option<Respond>,
 }
 
 impl Source {
@@ -53,7 +54,12 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        Self { verifier, waiting, share: budget.share(), refusals, metrics, respond: None }
+    }
+
+    /// With this answer to what was taken over.
+    pub(crate) fn responding(self, respond: Option<Respond>) -> Self {
+        Self { respond, ..self }
     }
 }
 
