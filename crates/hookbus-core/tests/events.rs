@@ -423,3 +423,109 @@ fn only_fastpix_is_tested_unsigned_and_a_signed_request_needs_a_secret() {
     let examined = verifier.examine(RequestHead { method: &Method::POST, query: None, headers: &headers });
     assert_eq!(examined.err(), Some(Refusal::InvalidSecret));
 }
+
+#[test]
+fn a_trace_of_the_request_is_passed_on_and_is_not_signed() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let extra = [("traceparent", parent), ("tracestate", "congo=t61rcWkgMzE")];
+    let event = event_with("standard-webhooks", "{}", &extra);
+    assert_eq!(event.unsigned_attributes(), ["traceparent", "tracestate"]);
+    let mut found = Vec::new();
+    event.attributes(|name, value| found.push((name, value.to_owned())));
+    let expected = [
+        ("hookbusunsigned", "traceparent,tracestate"),
+        ("traceparent", parent),
+        ("tracestate", "congo=t61rcWkgMzE"),
+    ];
+    assert!(found.ends_with(&expected.map(|(name, value)| (name, value.to_owned()))), "{found:?}");
+    assert_eq!(
+        event.trace_id().map(|id| id.to_string()).as_deref(),
+        Some("4bf92f3577b34da6a3ce929d0e0e4736")
+    );
+    // A signed header is no place for it: nobody forges an event by naming a trace.
+    let other = event_with("standard-webhooks", "{}", &[]);
+    assert_ne!(other.trace_id(), event.trace_id());
+}
+
+/// Whether an event of this body, which a scheme signed at [`now`], is taken so long after it.
+fn taken(scheme: &str, body: &str, max_age: u64, after: i64) -> Result<(), Refusal> {
+    let (rules, secret) = (Scheme::built_in(scheme).expect("it is built in"), Secret::new(SECRET));
+    let to_sign = ToSign {
+        secret: &secret,
+        method: &Method::POST,
+        url: "",
+        id: "delivery-1",
+        event_type: "push",
+        now: now(),
+        body: body.as_bytes(),
+    };
+    let headers: HeaderMap = rules.sign(to_sign).expect("the secret fits").into_iter().collect();
+    let (verifier, _) = Verifier::new("in", rules, None, &[secret]);
+    let verifier = verifier.max_event_age(Some(Duration::from_secs(max_age)));
+    let arrives = now().checked_add_signed(after);
+    match verifier.examine(RequestHead { method: &Method::POST, query: None, headers: &headers })? {
+        Examined::Claim(claim) => claim.verify(Bytes::copy_from_slice(body.as_bytes()), arrives).map(|_| ()),
+        Examined::MaybeProbe(_) => panic!("it is signed"),
+    }
+}
+
+/// Later, or earlier.
+trait Add {
+    fn checked_add_signed(self, seconds: i64) -> Self;
+}
+
+impl Add for SystemTime {
+    fn checked_add_signed(self, seconds: i64) -> Self {
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { self - by } else { self + by }
+    }
+}
+
+#[test]
+fn an_event_older_than_its_source_takes_is_refused_to_the_second() {
+    // Of 06:43:14, so six seconds old when it is signed.
+    let fastpix = r#"{"type":"t","createdAt":"2026-01-12T06:43:14.430451085Z"}"#;
+    let old = Err(Refusal::EventTooOld);
+    for (scheme, body, after, expected) in [
+        ("fastpix", fastpix, 54, Ok(())),
+        ("fastpix", fastpix, 55, old),
+        ("fastpix", fastpix, -3600, Ok(())),
+        // No time of its own and none of the signature: nothing to go by.
+        ("fastpix", "{}", 1_000_000, Ok(())),
+        ("fastpix", r#"{"createdAt":"yesterday"}"#, 1_000_000, Ok(())),
+        // The time of the signature, where the event has none; what is older than the scheme's window is refused for that.
+        ("standard-webhooks", "{}", 60, Ok(())),
+        ("standard-webhooks", "{}", 61, old),
+        ("standard-webhooks", "{}", 301, Err(Refusal::TimestampTooOld)),
+        // The event's own, however fresh the signature is.
+        ("standard-webhooks", r#"{"timestamp":"2026-01-12T06:42:20Z"}"#, 0, Ok(())),
+        ("standard-webhooks", r#"{"timestamp":"2026-01-12T06:42:19.9Z"}"#, 0, old),
+        ("standard-webhooks", r#"{"timestamp":"2026-01-12T06:42:20Z"}"#, 1, old),
+        // A time in a header that nobody signed proves nothing.
+        ("shopify", "{}", 1_000_000, Ok(())),
+    ] {
+        assert_eq!(taken(scheme, body, 60, after), expected, "{scheme} {body} {after}");
+    }
+    assert_eq!(taken("fastpix", fastpix, u64::MAX, 1_000_000), Ok(()));
+}
+
+#[test]
+fn schemes_say_whether_they_sign_a_time_and_what_they_take_from_the_body() {
+    let scheme = |name| Scheme::built_in(name).expect("it is built in");
+    for (name, tells) in
+        [("fastpix", true), ("slack", true), ("fastgen", false), ("shopify", false), ("gitlab-token", false)]
+    {
+        assert_eq!(scheme(name).tells_age(), tells, "{name}");
+    }
+    let shows = |pointer: &str| {
+        scheme("fastpix").shows(&hookbus_core::Redaction::new([pointer]).expect("it is a pointer"))
+    };
+    assert_eq!(
+        (shows("/id"), shows("/object/id"), shows("/object")),
+        (Some("id"), Some("subject"), Some("subject"))
+    );
+    assert_eq!(
+        (shows("/createdAt"), shows(""), shows("/data"), shows("/object/type")),
+        (Some("time"), Some("id"), None, None)
+    );
+}

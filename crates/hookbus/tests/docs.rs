@@ -20,6 +20,7 @@ fn every_configuration_in_the_documentation_is_sound() {
     for (page, least) in [
         ("README.md", 1),
         ("docs/journal.md", 1),
+        ("docs/on-the-bus.md", 1),
         ("docs/sinks/embedded.md", 1),
         ("docs/sinks/kafka.md", 1),
         ("docs/sinks/rabbitmq.md", 1),

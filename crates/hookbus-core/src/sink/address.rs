@@ -65,7 +65,7 @@ impl Address {
     #[must_use]
     pub fn place(&self) -> Self {
         if self.place == self.parts.len() {
-            return self.clone();
+            return Self { form: None, ..self.clone() };
         }
         Self { parts: self.parts[..self.place].into(), place: self.place, form: None }
     }

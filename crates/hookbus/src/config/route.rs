@@ -116,8 +116,7 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
     if let Some(redactions) = names.redactions {
         let all = if sources.is_empty() { names.sources } else { &sources };
         let redactions: Vec<_> = all.iter().filter_map(|source| redactions.of(source)).collect();
-        let masking = targets.iter().filter(|(target, _)| target.redact);
-        problems.extend(masking.filter_map(|(target, span)| check_masking(target, span, &redactions)));
+        problems.extend(targets.iter().filter_map(|(target, span)| check_masking(target, span, &redactions)));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -225,15 +224,19 @@ fn redact(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> (bool, Range<us
     (redact.unwrap_or(false), value.span())
 }
 
-/// What is wrong with a destination that masks: nothing to mask, or an address that shows it.
+/// What is wrong with a destination: there is nothing that it could mask, or its address shows what must not be seen, in
+/// logs too.
 fn check_masking(target: &Target, span: &Range<usize>, redactions: &[&Redaction]) -> Option<Problem> {
-    if redactions.is_empty() {
-        let problem = Problem::new(span.clone(), "no source of this route has anything to mask");
+    if target.redact && redactions.is_empty() {
+        let problem = Problem::new(span.clone(), "no source of this route says what to mask");
         return Some(problem.help("[sources.NAME]\nredact = [\"/data/streamKey\"]"));
     }
     let shown = |(key, template): &(AddressKey, Template)| {
         let pointer = redactions.iter().find_map(|redaction| template.shows(redaction))?;
-        Some(format!("`{}` would show the value at {pointer}, which is masked here", key.name()))
+        Some(format!(
+            "`{}` shows the value at {pointer}, which `redact` of its source says not to",
+            key.name()
+        ))
     };
     target.address.iter().find_map(shown).map(|message| Problem::new(span.clone(), message))
 }
