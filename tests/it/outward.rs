@@ -98,10 +98,10 @@ async fn what_must_not_be_seen_is_masked_where_a_route_says_so_and_wherever_it_i
 
 #[tokio::test]
 async fn what_was_accepted_keeps_its_form_whatever_the_configuration_says_later() {
-    let to = |form: &str| format!(r#"{{ sink = "lines", path = "live.ndjson"{form} }}"#);
+    let to = |form: &str| format!(r#"{{ sink = "lines", path = "{{source}}-live.ndjson"{form} }}"#);
     let mut bridge = Bridge::start_with(&config(REDACT, &to(", redact = true"))).await;
     // In the way of the file, until the bridge is another one.
-    let path = bridge.path("events/live.ndjson");
+    let path = bridge.path("events/fastpix-live.ndjson");
     fs::create_dir_all(&path).unwrap();
     let mut client = bridge.connect().await;
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -112,6 +112,7 @@ async fn what_was_accepted_keeps_its_form_whatever_the_configuration_says_later(
     fs::remove_dir(&path).unwrap();
     bridge.start_again();
     bridge.listens().await;
+    lines(&path, 1).await;
     let mut client = bridge.connect().await;
     assert_eq!(client.ask(&request(&LIVE.replace("\"1\"", "\"2\""), &[])).await.taken(), "accepted");
     let (lines, text) = (lines(&path, 2).await, fs::read_to_string(&path).unwrap());
