@@ -27,11 +27,17 @@ pub enum Refusal {
     TimestampInFuture,
     /// The request is authentic, but its event is older than its source takes.
     EventTooOld,
+    /// A handshake without anything to answer.
+    MissingChallenge,
+    /// The challenge of a handshake is not of a form that is returned.
+    MalformedChallenge,
+    /// A handshake without the verify token of the source.
+    WrongVerifyToken,
 }
 
 impl Refusal {
     /// All reasons, for documentation and metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidSecret,
         Self::MissingHeader,
         Self::DuplicateHeader,
@@ -43,7 +49,15 @@ impl Refusal {
         Self::TimestampTooOld,
         Self::TimestampInFuture,
         Self::EventTooOld,
+        Self::MissingChallenge,
+        Self::MalformedChallenge,
+        Self::WrongVerifyToken,
     ];
+
+    /// Whether it is about a handshake, not a signature.
+    pub const fn is_of_handshake(self) -> bool {
+        matches!(self, Self::MissingChallenge | Self::MalformedChallenge | Self::WrongVerifyToken)
+    }
 
     /// The reason in snake case, as answers, logs and metrics show it.
     pub fn as_str(self) -> &'static str {
@@ -59,6 +73,9 @@ impl Refusal {
             Self::TimestampTooOld => "timestamp_too_old",
             Self::TimestampInFuture => "timestamp_in_future",
             Self::EventTooOld => "event_too_old",
+            Self::MissingChallenge => "missing_challenge",
+            Self::MalformedChallenge => "malformed_challenge",
+            Self::WrongVerifyToken => "wrong_verify_token",
         }
     }
 
@@ -76,6 +93,11 @@ impl Refusal {
             Self::TimestampTooOld => "the request was signed too long ago",
             Self::TimestampInFuture => "the request's timestamp lies too far in the future",
             Self::EventTooOld => "the event happened longer ago than this source takes",
+            Self::MissingChallenge => {
+                "this is no handshake of the source's provider: there is no challenge in it"
+            }
+            Self::MalformedChallenge => "the challenge of this handshake is not of a form that is answered",
+            Self::WrongVerifyToken => "this handshake does not have the verify token of the source",
         }
     }
 }

@@ -16,11 +16,8 @@ pub(super) enum Place {
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[],
-        Place::Server => &[
-            ("tls", "leave it out, and end TLS in a proxy before hookbus"),
-            ("trusted-proxies", "leave it out: forwarding headers are never believed"),
-        ],
-        Place::Source => &[("rate-limit", "leave it out")],
+        Place::Server => &[("tls", "leave it out, and end TLS in a proxy before hookbus")],
+        Place::Source => &[],
         Place::Sink => &[("dead-letter", "leave it out; dead letters are kept in the data folder")],
         Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],
     }
