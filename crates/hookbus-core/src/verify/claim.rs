@@ -104,9 +104,8 @@ impl<'a> Claim<'a> {
         let ts = self.check_window(values, now)?;
         let inner = Reading { claim: self, values, body }.event(ts, now, url);
         let happened = if inner.unsigned.contains(&"time") { ts } else { inner.time };
-        match (self.verifier.max_event_age, happened) {
-            (Some(age), Some(happened)) => clock::check_age(age, happened, now)?,
-            _ => {}
+        if let Some((age, happened)) = self.verifier.max_event_age.zip(happened) {
+            clock::check_age(age, happened, now)?;
         }
         Ok(inner)
     }
