@@ -16,6 +16,7 @@ mod faults;
 mod handshakes;
 mod ingress;
 mod load;
+mod outward;
 mod proxy;
 mod rates;
 mod shutdown;

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     accept::{Acceptor, ByLanes, Waiting},
     admin::{Admin, JournalState, SinkStatus, SourceStatus, Status},
-    config::{Ack, Config, SinkConfig, SourceConfig},
+    config::{Ack, Config, SinkConfig, SourceConfig, redactions},
     control::{ByJournal, Redrive},
     dead_letters::{LetterBox, Unavailable},
     ingress::{ByteBudget, Ingress, Listener, Source, client::Proxies},
@@ -121,7 +121,8 @@ impl Bridge {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
-        let router = Arc::new(Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?);
+        let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
+        let router = Arc::new(router.redacting(redactions(&sources)));
         let groups = sources.iter().map(|source| (Arc::clone(&source.name), source.order));
         let groups = Arc::new(Groups::new(groups));
         let status = Arc::new(status(&sources, &sinks));
@@ -188,6 +189,7 @@ impl Bridge {
         let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
         let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
             Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
+                .responding(source.respond.clone())
                 .limited_to(source.rate_limit.as_ref())
         };
         let sources = sources.map(source).collect();

@@ -20,7 +20,7 @@ use super::{
     verifier::{HeadTime, Place},
 };
 use crate::{
-    EventId, EventTime, IdOrigin, VerifiedEvent,
+    EventId, EventTime, IdOrigin, Trace, VerifiedEvent,
     event::{Inner, ProofHeaders},
     json::Values,
 };
@@ -102,7 +102,12 @@ impl<'a> Claim<'a> {
         now: SystemTime,
     ) -> Result<Inner, Refusal> {
         let ts = self.check_window(values, now)?;
-        Ok(Reading { claim: self, values, body }.event(ts, now, url))
+        let inner = Reading { claim: self, values, body }.event(ts, now, url);
+        let happened = if inner.unsigned.contains(&"time") { ts } else { inner.time };
+        if let Some((age, happened)) = self.verifier.max_event_age.zip(happened) {
+            clock::check_age(age, happened, now)?;
+        }
+        Ok(inner)
     }
 
     fn knobs(&self) -> &'a Knobs {
@@ -170,7 +175,7 @@ impl Reading<'_, '_, '_> {
     fn event(&self, ts: Option<EventTime>, received: SystemTime, url: Option<String>) -> Inner {
         let Claim { verifier, head, .. } = self.claim;
         let (knobs, places) = (self.claim.knobs(), &verifier.places);
-        let mut unsigned: SmallVec<[&'static str; 6]> = SmallVec::new();
+        let mut unsigned: SmallVec<[&'static str; 8]> = SmallVec::new();
         let mut take = |name: &'static str, places: &[Place]| {
             let found = places.iter().find_map(|place| self.value(place))?;
             if !found.signed {
@@ -202,6 +207,8 @@ impl Reading<'_, '_, '_> {
         if knobs.alg == Algorithm::Equality {
             unsigned.push("data");
         }
+        let trace = Trace::of(head.headers);
+        unsigned.extend(trace.unsigned());
         Inner {
             source: Arc::clone(&verifier.source),
             id: event_id(id),
@@ -215,6 +222,7 @@ impl Reading<'_, '_, '_> {
             unsigned: Arc::from(unsigned.as_slice()),
             signed_method: knobs.signed.has(&Part::Method).then(|| head.method.as_str().into()),
             signed_url: url.map(String::into_boxed_str),
+            trace: Some(trace),
             many: places.many.is_some_and(|slot| self.values.elements(slot) != Some(1)),
             body: Bytes::new(),
         }

@@ -25,6 +25,8 @@ pub enum Refusal {
     TimestampTooOld,
     /// The request is authentic, but signed for too far ahead.
     TimestampInFuture,
+    /// The request is authentic, but its event is older than its source takes.
+    EventTooOld,
     /// A handshake without anything to answer.
     MissingChallenge,
     /// The challenge of a handshake is not of a form that is returned.
@@ -35,7 +37,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, for documentation and metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidSecret,
         Self::MissingHeader,
         Self::DuplicateHeader,
@@ -46,6 +48,7 @@ impl Refusal {
         Self::SignatureMismatch,
         Self::TimestampTooOld,
         Self::TimestampInFuture,
+        Self::EventTooOld,
         Self::MissingChallenge,
         Self::MalformedChallenge,
         Self::WrongVerifyToken,
@@ -69,6 +72,7 @@ impl Refusal {
             Self::SignatureMismatch => "signature_mismatch",
             Self::TimestampTooOld => "timestamp_too_old",
             Self::TimestampInFuture => "timestamp_in_future",
+            Self::EventTooOld => "event_too_old",
             Self::MissingChallenge => "missing_challenge",
             Self::MalformedChallenge => "malformed_challenge",
             Self::WrongVerifyToken => "wrong_verify_token",
@@ -88,6 +92,7 @@ impl Refusal {
             Self::SignatureMismatch => "the signature does not match the body under any configured secret",
             Self::TimestampTooOld => "the request was signed too long ago",
             Self::TimestampInFuture => "the request's timestamp lies too far in the future",
+            Self::EventTooOld => "the event happened longer ago than this source takes",
             Self::MissingChallenge => {
                 "this is no handshake of the source's provider: there is no challenge in it"
             }

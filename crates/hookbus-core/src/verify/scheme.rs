@@ -14,7 +14,7 @@ use super::{
     locate::{Locator, Locators},
     template::{Part, SignedTemplate},
 };
-use crate::{json::Pointer, units::Duration};
+use crate::{Redaction, json::Pointer, units::Duration};
 
 /// The text of `schemes.toml`: one table a provider.
 const BUILT_IN: &str = include_str!("schemes.toml");
@@ -300,6 +300,28 @@ impl Scheme {
         let time = time.iter().flat_map(|time| time.from.headers());
         let located = id.headers().chain(event_type.headers()).chain(subject.headers()).chain(time).cloned();
         require.chain(ts).chain(located).collect()
+    }
+
+    /// Whether a signature of it covers any time of an event: its own, or that of the signature.
+    pub fn tells_age(&self) -> bool {
+        let Knobs { ts, time, .. } = &self.knobs;
+        let in_body = |locator: &Locator| matches!(locator, Locator::Json(_));
+        let signed = ts.is_some() || time.as_ref().is_some_and(|time| time.from.0.iter().any(in_body));
+        signed && !self.is_bearer()
+    }
+
+    /// An attribute that this scheme takes from a value which is to be masked: it would be seen all the same.
+    pub fn shows(&self, redaction: &Redaction) -> Option<&'static str> {
+        let Knobs { id, event_type, subject, time, .. } = &self.knobs;
+        let time = time.as_ref().map(|time| &time.from);
+        let places =
+            [("id", Some(id)), ("type", Some(event_type)), ("subject", Some(subject)), ("time", time)];
+        let shown = |locator: &Locator| match locator {
+            Locator::Json(pointer) => redaction.covers_all_of(pointer),
+            _ => false,
+        };
+        let found = places.into_iter().find(|(_, from)| from.is_some_and(|from| from.0.iter().any(shown)));
+        found.map(|(attribute, _)| attribute)
     }
 
     /// Whether the knobs fit together.

@@ -1,6 +1,6 @@
 //! A scheme with the secrets of one source.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
@@ -29,6 +29,7 @@ pub struct Verifier {
     pub(super) public_url: Option<String>,
     pub(super) places: Places,
     pub(super) proof: Vec<HeaderName>,
+    pub(super) max_event_age: Option<Duration>,
     pub(super) verify_token: Option<VerifyToken>,
 }
 
@@ -88,9 +89,26 @@ impl Verifier {
         let places = Places::new(&scheme);
         let proof = scheme.proof_headers();
         (
-            Self { source: source.into(), scheme, keys, public_url, places, proof, verify_token: None },
+            Self {
+                source: source.into(),
+                scheme,
+                keys,
+                public_url,
+                places,
+                proof,
+                verify_token: None,
+                max_event_age: None,
+            },
             unusable,
         )
+    }
+
+    /// Takes no event that happened longer ago than this: by the event's own time where the signature covers it, else by
+    /// the time of the signature. In whole seconds, both ends included. An event without either is not refused for it;
+    /// [`Scheme::tells_age`] says whether there may be one.
+    #[must_use]
+    pub fn max_event_age(self, age: Option<Duration>) -> Self {
+        Self { max_event_age: age, ..self }
     }
 
     /// Answers handshakes of providers that prove themselves by a token that was agreed on.

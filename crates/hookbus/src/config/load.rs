@@ -295,7 +295,10 @@ impl<'r> Reading<'r> {
     ) -> Option<Vec<Route>> {
         let source_names: Vec<_> = sources.iter().map(|(_, name, _)| Arc::clone(name)).collect();
         let sink_names: Vec<_> = sinks.iter().map(|sink| (Arc::clone(&sink.name), sink.sink_type)).collect();
-        let names = Names { sources: &source_names, sinks: &sink_names };
+        let redactions = super::redactions(sources.iter().filter_map(|(_, _, source)| source.as_ref()));
+        let all_known = sources.iter().all(|(_, _, source)| source.is_some());
+        let redactions = all_known.then_some(&redactions);
+        let names = Names { sources: &source_names, sinks: &sink_names, redactions };
         let Some((span, value)) = root.take("routes") else {
             let help = "[[routes]]\nname = \"all\"\nto = [{ sink = \"NAME\" }]";
             self.warnings.push(

@@ -28,6 +28,10 @@ const SHOWN: &[&str] = &[
     "sources.*.ack",
     "sources.*.ack-timeout",
     "sources.*.order",
+    "sources.*.redact",
+    "sources.*.respond.status",
+    "sources.*.respond.content-type",
+    "sources.*.max-event-age",
     "sources.*.rate-limit",
     "sources.*.rate-limit.*",
     "sources.*.secrets.env",
@@ -87,6 +91,8 @@ const SHOWN: &[&str] = &[
     "routes.to.exchange",
     "routes.to.routing-key",
     "routes.to.stream",
+    "routes.to.format",
+    "routes.to.redact",
 ];
 
 /// The ranges of a configuration to be masked. Where its syntax is broken its tables cannot be trusted, and lines are

@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::{accept::Disposition, metrics::Answered};
+use crate::{accept::Disposition, config::Respond, metrics::Answered};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -195,13 +195,16 @@ pub(super) fn last(mut answer: Answer) -> Answer {
     answer
 }
 
-/// The answer to an event that was taken over.
-pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered) {
+/// The answer to an event that was taken over: that of its source, or its id and what became of it.
+pub(super) fn accepted(respond: Option<&Respond>, id: &EventId, accepted: Disposition) -> (Answer, Answered) {
     let answered = match accepted {
         Disposition::Accepted => Answered::Accepted,
         Disposition::Duplicate => Answered::Duplicate,
         Disposition::Ignored => Answered::Ignored,
     };
+    if let Some(respond) = respond {
+        return (configured(respond), answered);
+    }
     let mut body = Vec::with_capacity(96);
     body.extend_from_slice(b"{\"id\":");
     // Writing a string to a Vec cannot fail.
@@ -210,6 +213,15 @@ pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered
     body.extend_from_slice(answered.as_str().as_bytes());
     body.extend_from_slice(b"\"}");
     (json_answer(body), answered)
+}
+
+fn configured(respond: &Respond) -> Answer {
+    let mut answer = Response::new(Full::from(respond.body.clone()));
+    *answer.status_mut() = respond.status;
+    if let Some(content_type) = &respond.content_type {
+        answer.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    answer
 }
 
 fn json_answer(body: Vec<u8>) -> Answer {

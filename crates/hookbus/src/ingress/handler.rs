@@ -93,13 +93,14 @@ impl Ingress {
         self.verified(source, client)?;
         // Only what is authentic takes a place among the requests in progress.
         let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
-        let id = event.id().clone();
+        let (id, trace) = (event.id().clone(), event.trace_id());
         match self.acceptor.accept(event, source.waiting).await {
-            Ok(accepted) => Ok(answer::accepted(&id, accepted)),
+            Ok(accepted) => Ok(answer::accepted(source.respond.as_ref(), &id, accepted)),
             Err(refused) => {
                 tracing::debug!(
                     source = source.verifier.source(),
                     id = id.as_str(),
+                    trace = trace.map(tracing::field::display),
                     why = refused.why,
                     "not accepted"
                 );

@@ -24,7 +24,7 @@ pub(crate) use listener::Listener;
 
 use crate::{
     accept::{Acceptor, Waiting},
-    config::{Limits, Timeouts},
+    config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
@@ -55,6 +55,7 @@ pub(crate) struct Source {
     refusals: Refusals,
     handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
+    respond: Option<Respond>,
     /// How fast it may send, where that is limited.
     pace: Option<Pace>,
     taken: Arc<Taken>,
@@ -70,7 +71,22 @@ impl Source {
         let refusals = Refusals::new(verifier.source());
         let handshakes = Handshakes::new(verifier.source());
         let taken = Arc::new(Taken::new(Instant::now()));
-        Self { verifier, waiting, share: budget.share(), refusals, handshakes, metrics, pace: None, taken }
+        Self {
+            verifier,
+            waiting,
+            share: budget.share(),
+            refusals,
+            handshakes,
+            metrics,
+            pace: None,
+            taken,
+            respond: None,
+        }
+    }
+
+    /// With this answer to what was taken over.
+    pub(crate) fn responding(self, respond: Option<Respond>) -> Self {
+        Self { respond, ..self }
     }
 }
 
