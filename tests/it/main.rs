@@ -15,5 +15,6 @@ mod dead_letters;
 mod faults;
 mod ingress;
 mod load;
+mod reload;
 mod shutdown;
 mod support;

@@ -135,6 +135,26 @@ impl Bridge {
         self.pid = pid(&self.child);
     }
 
+    /// Writes another configuration, whole or not at all. It is read again when it is asked for, or soon.
+    pub(crate) fn configure(&self, text: &str) {
+        self.replace(CONFIG, text.as_bytes());
+    }
+
+    /// Puts a file in the place of one in its folder.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) {
+        let new = self.path("new");
+        write_private(&new, content);
+        fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// Asks it to read its configuration again, and waits until it has in so many cases altogether.
+    pub(crate) async fn reloads(&mut self, text: &str, times: usize) -> String {
+        self.configure(text);
+        self.signal(Signal::HUP);
+        let lines = self.logged_times("configuration re", times).await;
+        lines[times - 1]["fields"]["message"].as_str().unwrap().to_owned()
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

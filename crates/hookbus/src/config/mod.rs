@@ -10,6 +10,7 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod outline;
 mod route;
 mod schema;
 mod server;
@@ -26,6 +27,7 @@ pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use outline::{Changes, Outline};
 pub use schema::schema;
 pub use server::{Limits, Server, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
@@ -49,6 +51,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Which event goes where; a target's `sink` is a place in `sinks`.
     pub routes: Vec<Route>,
+    /// What it says, to be compared with another one.
+    pub outline: Outline,
 }
 
 /// A sink that is ready to be opened.
@@ -64,6 +68,18 @@ pub struct SinkConfig {
     pub share: Share,
     /// What opens it.
     pub prepared: Prepared,
+}
+
+impl Config {
+    /// The files it takes secrets of sources from: what changes there is to be read again. What sinks log in with they
+    /// read themselves, each time they connect.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let file = |secret: &SecretRef| match secret {
+            SecretRef::File(path) => Some(self.base.join(path)),
+            SecretRef::Env(_) => None,
+        };
+        self.sources.iter().flat_map(|source| &source.secrets).filter_map(file)
+    }
 }
 
 impl SinkConfig {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use super::{
-    Ingress,
+    Current,
     answer::Problem,
     connections::{Phase, Place},
     watched::Watched,
@@ -22,12 +22,16 @@ use crate::metrics::Answered;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends or is told to.
-pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
+pub(super) async fn serve(current: Arc<Current>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
     let connection = Arc::clone(&place.connection);
-    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&ingress.metrics));
-    let headers = ingress.limits.headers.as_len();
+    // Nothing else of it is kept: a connection may outlive many configurations.
+    let (metrics, headers) = {
+        let ingress = current.load();
+        (Arc::clone(&ingress.metrics), ingress.limits.headers.as_len())
+    };
+    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&metrics));
     let service = service_fn(|request| {
-        let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
+        let (ingress, connection, stopping) = (current.load_full(), &connection, &stopping);
         connection.enter(Phase::Request);
         async move {
             let answer = ingress.handle(request, stopping, connection).await;
@@ -50,7 +54,7 @@ pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place
         return;
     }
     if place.connection.phase().0 == Phase::Head {
-        ingress.metrics.no_source.answered(Answered::RequestTimeout);
+        metrics.no_source.answered(Answered::RequestTimeout);
         return say_too_slow(http.into_parts()).await;
     }
     Pin::new(&mut http).graceful_shutdown();

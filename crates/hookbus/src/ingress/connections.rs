@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::body::LINGER;
@@ -94,12 +95,25 @@ impl Connection {
     }
 }
 
-/// The open connections.
+/// What holds for all of them now.
 #[derive(Debug)]
-pub(super) struct Connections {
+struct Rules {
     limit: usize,
     per_address: usize,
     timeouts: Timeouts,
+}
+
+impl Rules {
+    fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let (limit, per_address) = (limits.connections.0, limits.per_address());
+        Self { limit, per_address, timeouts: timeouts.clone() }
+    }
+}
+
+/// The open connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    rules: ArcSwap<Rules>,
     metrics: Arc<ConnectionMetrics>,
     open: Mutex<Open>,
     /// Told whenever one has ended.
@@ -125,29 +139,31 @@ pub(super) struct Place {
 
 impl Connections {
     pub(super) fn new(limits: &Limits, timeouts: &Timeouts, metrics: &Arc<ConnectionMetrics>) -> Arc<Self> {
-        let (limit, per_address) = (limits.connections.0, limits.per_address());
         Arc::new(Self {
-            limit,
-            per_address,
-            timeouts: timeouts.clone(),
+            rules: ArcSwap::from_pointee(Rules::new(limits, timeouts)),
             metrics: Arc::clone(metrics),
             open: Mutex::default(),
             ended: Notify::new(),
         })
     }
 
+    /// These limits and deadlines hold from now on, for those that are open too. None is closed for that.
+    pub(super) fn set(&self, limits: &Limits, timeouts: &Timeouts) {
+        self.rules.store(Arc::new(Rules::new(limits, timeouts)));
+    }
+
     /// Lets a connection in. At a limit the longest idle one (of the same address, at that address's limit) is told
     /// to end, and the new one comes in beside it while it does; where none can go, or too many are ending, the new
     /// one stays out.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let peer = network(peer);
+        let (peer, rules) = (network(peer), self.rules.load());
         let mut open = self.lock();
         let of_peer = open.by_address.get(&peer).copied().unwrap_or_default();
-        if of_peer >= self.per_address || open.all.len() - open.evicted >= self.limit {
-            if open.evicted >= self.limit.div_ceil(4) {
+        if of_peer >= rules.per_address || open.all.len() - open.evicted >= rules.limit {
+            if open.evicted >= rules.limit.div_ceil(4) {
                 return None;
             }
-            let only = (of_peer >= self.per_address).then_some(peer);
+            let only = (of_peer >= rules.per_address).then_some(peer);
             let longest = open.longest_idle(only)?;
             open.evict(longest);
             self.metrics.closed_for_room();
@@ -165,12 +181,13 @@ impl Connections {
 
     /// Tells every connection that has overstayed its phase to end.
     pub(super) fn sweep(&self) {
+        let timeouts = &self.rules.load().timeouts;
         for connection in self.lock().all.values() {
             let (phase, lasted) = connection.phase();
             let limit = match phase {
-                Phase::New => self.timeouts.first_byte.get(),
-                Phase::Idle => self.timeouts.idle.get(),
-                Phase::Head => self.timeouts.headers.get(),
+                Phase::New => timeouts.first_byte.get(),
+                Phase::Idle => timeouts.idle.get(),
+                Phase::Head => timeouts.headers.get(),
                 // The answer and what is left of an unwanted body have had their time.
                 Phase::Closing => CLOSING,
                 Phase::Body | Phase::Request => continue,

@@ -78,7 +78,7 @@ impl Ingress {
         if head.method != Method::POST {
             return Err(Problem::method());
         }
-        let mut room = source.share.reserve();
+        let mut room = source.carried.share.reserve();
         doing.enter(Phase::Body);
         let read = self.read(source, head, body, &mut room).await;
         doing.enter(Phase::Request);
@@ -87,7 +87,7 @@ impl Ingress {
             Read::Probe => return Ok(answer::probe()),
         };
         // Only what is authentic takes a place among the requests in progress.
-        let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
+        let _working = self.requests.begin().ok_or_else(Problem::busy)?;
         let id = event.id().clone();
         match self.acceptor.accept(event, source.waiting).await {
             Ok(accepted) => Ok(answer::accepted(&id, accepted)),
@@ -122,7 +122,7 @@ impl Ingress {
             return Err(Problem::too_large());
         }
         let refused = |refusal: Refusal| {
-            source.refusals.note(refusal.as_str());
+            source.carried.refusals.note(refusal.as_str());
             source.metrics.refused(refusal);
             Problem::refused(refusal, refusal.as_str(), refusal.explain())
         };

@@ -3,57 +3,65 @@
 mod answer;
 mod body;
 mod budget;
+mod carried;
 mod connection;
 mod connections;
 mod handler;
 mod listener;
 mod refusals;
+mod socket;
 mod watched;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use hookbus_core::Verifier;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 pub(crate) use budget::ByteBudget;
-pub(crate) use listener::Listener;
+pub(crate) use carried::Carried;
+pub(crate) use listener::{Listener, Rebind};
+pub(crate) use socket::Socket;
 
 use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Timeouts},
     metrics::{Metrics, SourceMetrics},
 };
-use budget::Share;
-use refusals::Refusals;
+use carried::{OfSource, Requests};
 
-/// All a request needs.
+/// What requests that begin now are answered by. Each takes it once, at its start, and ends by it.
+pub(crate) type Current = ArcSwap<Ingress>;
+
+/// All a request needs, by one configuration.
 pub(crate) struct Ingress {
     sources: HashMap<Arc<str>, Source>,
     acceptor: Arc<Acceptor>,
     limits: Limits,
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
-    requests: Semaphore,
+    requests: Arc<Requests>,
+    /// Closed once no request needs this any more.
+    in_use: watch::Sender<()>,
 }
 
 /// One source, ready to take requests.
 pub(crate) struct Source {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     waiting: Waiting,
-    share: Arc<Share>,
-    refusals: Refusals,
+    carried: OfSource,
     metrics: Arc<SourceMetrics>,
 }
 
 impl Source {
     pub(crate) fn new(
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         waiting: Waiting,
-        budget: &Arc<ByteBudget>,
+        carried: &Carried,
         metrics: Arc<SourceMetrics>,
     ) -> Self {
-        let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        let carried = carried.source(verifier.source());
+        Self { verifier, waiting, carried, metrics }
     }
 }
 
@@ -64,10 +72,22 @@ impl Ingress {
         limits: Limits,
         timeouts: Timeouts,
         metrics: Arc<Metrics>,
+        carried: &Carried,
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
-        let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests }
+        let requests = Arc::clone(&carried.requests);
+        Self { sources, acceptor, limits, timeouts, metrics, requests, in_use: watch::Sender::new(()) }
+    }
+
+    /// What the requests of a source are verified by.
+    pub(crate) fn verifier(&self, source: &str) -> Option<Arc<Verifier>> {
+        self.sources.get(source).map(|source| Arc::clone(&source.verifier))
+    }
+
+    /// Ends once no request needs this any more.
+    pub(crate) fn unused(&self) -> impl Future<Output = ()> + use<> {
+        let mut in_use = self.in_use.subscribe();
+        async move { while in_use.changed().await.is_ok() {} }
     }
 }
 
