@@ -16,5 +16,6 @@ mod faults;
 mod ingress;
 mod load;
 mod reload;
+mod restart;
 mod shutdown;
 mod support;

@@ -14,12 +14,14 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::{Config, FASTGEN, FASTPIX};
-use crate::support::{Bridge, Client, Provider, Written, alone, number_of, post, say};
+use crate::support::{Bridge, Client, Provider, Written, alone, number_of, post, say, until};
 
 use Provider::FastPix;
 
 /// Clients, each with a subject of its own; every other one opens a connection for each request.
 const CLIENTS: usize = 12;
+/// Requests answered between two reloads, at least.
+const BETWEEN: u64 = 20;
 
 /// What the clients did.
 #[derive(Default)]
@@ -45,6 +47,8 @@ async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
     }
     let begun = Instant::now();
     for reload in 0..reloads {
+        // Some requests are answered by each of them.
+        until("requests are answered", || sent.answered.load(Ordering::SeqCst) >= reload * BETWEEN).await;
         // Secrets, sources, routes, limits and the sink itself, in turn and all together.
         let sources = if reload % 2 == 0 { both } else { FASTPIX };
         let more = if reload % 3 == 0 { FASTGEN } else { "" };
