@@ -19,6 +19,8 @@ struct Config<'t> {
     server: &'t str,
     sources: &'t str,
     folder: &'t str,
+    /// More keys of the sink.
+    sink: &'t str,
     more: &'t str,
 }
 
@@ -29,13 +31,13 @@ const FASTGEN: &str =
 
 impl Default for Config<'_> {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0", server: "", sources: FASTPIX, folder: "events", more: "" }
+        Self { listen: "127.0.0.1:0", server: "", sources: FASTPIX, folder: "events", sink: "", more: "" }
     }
 }
 
 impl Config<'_> {
     fn text(&self) -> String {
-        let Self { listen, server, sources, folder, more } = self;
+        let Self { listen, server, sources, folder, sink, more } = self;
         format!(
             r#"[server]
 listen = "{listen}"
@@ -47,6 +49,7 @@ listen = "127.0.0.1:0"
 [sinks.lines]
 type = "file"
 dir = "{folder}"
+{sink}
 [[routes]]
 name = "all"
 to = [{{ sink = "lines", path = "{{source}}.ndjson" }}]

@@ -8,13 +8,18 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::process::Signal;
-use tokio::{net::UnixDatagram, task::JoinSet, time::timeout};
+use tokio::{
+    net::UnixDatagram,
+    task::JoinSet,
+    time::{Instant, interval, timeout},
+};
 
 use crate::support::{
-    Bridge, Client, PATIENCE, Passing, Provider, Written, alone, number_of, post, say, until,
+    Bridge, Client, PATIENCE, Passing, Provider, Written, alone, number_of, post, say, skip, until,
 };
 
 use Provider::FastPix;
@@ -214,4 +219,31 @@ async fn a_service_manager_hears_what_goes_on() {
         heard(&manager, "STOPPING=1").await;
         assert_eq!(bridge.exit_code().await, 0);
     }
+}
+
+#[tokio::test]
+async fn systemds_own_tool_passes_the_socket() {
+    const TOOL: &str = "systemd-socket-activate";
+    if std::process::Command::new(TOOL).arg("--version").output().is_err() {
+        return skip("restart::systemd", "systemd-socket-activate, of the package systemd");
+    }
+    let address = socket().local_addr().unwrap();
+    let by = vec![TOOL.to_owned(), format!("--listen={address}"), "--fdname=server".to_owned()];
+    // It becomes the bridge when somebody comes.
+    let first = tokio::spawn(async move {
+        let deadline = Instant::now() + PATIENCE;
+        let mut again = interval(Duration::from_millis(20));
+        loop {
+            again.tick().await;
+            match Client::connect(address).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
+    });
+    let mut bridge = Bridge::start_passing(CONFIG, Passing { by, ..Passing::default() }).await;
+    assert_eq!(bridge.address(), address);
+    let mut client = first.await.unwrap();
+    assert_eq!(client.ask(&signed(b"{\"id\":\"e1\"}")).await.taken(), "accepted");
+    bridge.stop().await;
 }

@@ -134,6 +134,10 @@ impl Stamp {
 fn stamp(path: &Path) -> io::Result<Stamp> {
     // Follows links: what counts is what would be read.
     let found = fs::metadata(path)?;
+    // A pipe would be waited for, and what it held is gone.
+    if !found.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     Ok(Stamp {
         file: (found.dev(), found.ino()),
         length: found.len(),

@@ -57,7 +57,9 @@ async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
         );
         let folder = if reload % 5 == 0 { "events" } else { "other" };
         let server = if reload % 7 == 0 { "timeouts = { idle = \"50s\" }" } else { "" };
-        let config = Config { sources, more: &more, folder, server, ..Config::default() };
+        // The same folder once more, which the one before has to leave first.
+        let sink = if reload % 4 == 0 { "publish-timeout = \"6s\"" } else { "" };
+        let config = Config { sources, more: &more, folder, sink, server, ..Config::default() };
         let said = bridge.reloads(&config.text(), usize::try_from(reload).unwrap() + 1).await;
         assert!(said.starts_with("configuration reloaded: "), "{said}");
     }

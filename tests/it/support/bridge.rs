@@ -93,6 +93,8 @@ pub(crate) struct Bridge {
 pub(crate) struct Passing {
     /// A socket, by `LISTEN_FDS`, as systemd does.
     pub(crate) socket: Option<std::net::TcpListener>,
+    /// A program and its arguments that become the bridge.
+    pub(crate) by: Vec<String>,
     /// More arguments of `serve`.
     pub(crate) arguments: &'static [&'static str],
     /// More of the environment.
@@ -283,12 +285,16 @@ const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exe
 impl Process {
     /// Starts a process in a folder, and collects what it logs.
     fn launch(folder: &Path, passing: &Passing) -> Self {
-        let mut command = match &passing.socket {
-            None => Command::new(binary()),
-            Some(_) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", PASS, "sh"]).arg(binary());
-                shell
+        let by = match (&passing.socket, &*passing.by) {
+            (Some(_), _) => vec!["sh", "-c", PASS, "sh"],
+            (None, by) => by.iter().map(String::as_str).collect(),
+        };
+        let mut command = match &*by {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
             }
         };
         command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(folder.join(CONFIG));

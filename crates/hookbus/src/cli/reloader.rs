@@ -17,7 +17,7 @@ pub(super) struct Reloader<'r> {
     pub(super) path: PathBuf,
     pub(super) registry: &'r SinkRegistry,
     pub(super) reload: Reload,
-    pub(super) service: Service,
+    pub(super) service: &'r Service,
     pub(super) hangup: Signal,
     pub(super) watch: Watch,
 }

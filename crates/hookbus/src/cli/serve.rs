@@ -31,27 +31,28 @@ impl Serve {
             Some(within) => start.wait(within.get()),
             None => start,
         };
+        // As it is now: what changes while the bridge starts is seen afterwards.
+        let mut watch = Watch::default();
+        watch.follow([global.config.clone()]);
         let (config, warnings) = Config::parse(&ConfigText::read(&global.config)?, registry)?;
         if !warnings.is_empty() {
             note(&warnings);
         }
+        watch.follow(config.files().chain([global.config.clone()]));
         let runtime = runtime()?;
-        let outcome = runtime.block_on(serve(config, start, &global.config, registry));
+        let outcome = runtime.block_on(serve(config, start, watch, &global.config, registry));
         // What still runs then has had its time; a blocked write must not hold the process.
         runtime.shutdown_timeout(Duration::from_millis(100));
         outcome
     }
 }
 
-async fn serve(config: Config, start: Start, path: &Path, registry: &SinkRegistry) -> Outcome {
-    let service = Service::new();
+async fn serve(config: Config, start: Start, watch: Watch, path: &Path, registry: &SinkRegistry) -> Outcome {
+    let service = &Service::from_environment();
     let mut signals =
         Signals { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     // Left alone it would end the process without answering anybody.
     let hangup = signal(SignalKind::hangup())?;
-    // As they are now: what changes while the bridge starts is seen afterwards.
-    let mut watch = Watch::default();
-    watch.follow(config.files().chain([path.to_owned()]));
     let awaiting: Vec<_> = config
         .sources
         .iter()
