@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use crate::{
     accept::{Acceptor, Waiting},
     admin::{Admin, Configured, JournalState, SinkStatus, SourceStatus, Status},
-    config::{self, Config, Limits, Order, Outline, Server, SourceConfig, Timeouts},
+    config::{self, Config, Order, Outline, Server, SourceConfig},
     control::Today,
     dead_letters::LetterBox,
-    ingress::{Carried, Current, Ingress, Rebind, Source},
+    ingress::{Carried, Current, Ingress, Rebind, Source, client::Proxies},
     journal::RunningJournal,
     lane::Groups,
     metrics::Metrics,
@@ -92,8 +92,7 @@ pub(super) fn orders(sources: &[SourceConfig]) -> HashMap<Arc<str>, Order> {
 pub(super) struct Answering<'a> {
     pub(super) sources: &'a [SourceConfig],
     pub(super) verifiers: Vec<Arc<Verifier>>,
-    pub(super) limits: Limits,
-    pub(super) timeouts: Timeouts,
+    pub(super) server: &'a Server,
     pub(super) acceptor: Arc<Acceptor>,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) carried: &'a Carried,
@@ -101,13 +100,16 @@ pub(super) struct Answering<'a> {
 
 impl Answering<'_> {
     pub(super) fn ingress(self) -> Ingress {
-        let Self { sources, verifiers, limits, timeouts, acceptor, metrics, carried } = self;
+        let Self { sources, verifiers, server, acceptor, metrics, carried } = self;
+        let (limits, timeouts) = (server.limits.clone(), server.timeouts.clone());
         let source = |(source, verifier): (&SourceConfig, Arc<Verifier>)| {
             let waiting = Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
             Source::new(verifier, waiting, carried, metrics.source(&source.name))
+                .limited_to(source.rate_limit.as_ref())
         };
         let sources = sources.iter().zip(verifiers).map(source).collect();
         Ingress::new(sources, acceptor, limits, timeouts, Arc::clone(metrics), carried)
+            .behind(Proxies::new(server))
     }
 }
 

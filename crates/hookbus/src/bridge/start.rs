@@ -143,8 +143,7 @@ impl Start {
         let ingress = Answering {
             sources: &sources,
             verifiers,
-            limits: server.limits.clone(),
-            timeouts: server.timeouts.clone(),
+            server: &server,
             acceptor: acceptor.load_full(),
             metrics: &metrics,
             carried: &carried,

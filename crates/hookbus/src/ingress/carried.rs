@@ -6,10 +6,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use super::{
     budget::{ByteBudget, Share},
+    rates::{Addresses, Taken},
     refusals::Refusals,
 };
 use crate::config::Limits;
@@ -19,6 +21,7 @@ use crate::config::Limits;
 pub(crate) struct Carried {
     budget: Arc<ByteBudget>,
     pub(super) requests: Arc<Requests>,
+    pub(super) addresses: Arc<Addresses>,
     sources: Mutex<HashMap<Arc<str>, OfSource>>,
 }
 
@@ -27,6 +30,7 @@ pub(crate) struct Carried {
 pub(super) struct OfSource {
     pub(super) share: Arc<Share>,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) taken: Arc<Taken>,
 }
 
 /// Authentic requests that are worked on.
@@ -45,7 +49,8 @@ impl Carried {
     pub(crate) fn new(limits: &Limits) -> Self {
         let requests = Requests { limit: AtomicUsize::new(limits.requests.0), at_work: AtomicUsize::new(0) };
         let budget = ByteBudget::new(limits.in_flight.as_len());
-        Self { budget, requests: Arc::new(requests), sources: Mutex::default() }
+        let addresses = Arc::new(Addresses::new(Instant::now()));
+        Self { budget, requests: Arc::new(requests), addresses, sources: Mutex::default() }
     }
 
     /// These limits hold from now on, for requests that are under way too.
@@ -62,7 +67,11 @@ impl Carried {
     /// What is carried of a source, from now on where it is new.
     pub(super) fn source(&self, name: &str) -> OfSource {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || OfSource { share: self.budget.share(), refusals: Arc::new(Refusals::new(name)) };
+        let new = || OfSource {
+            share: self.budget.share(),
+            refusals: Arc::new(Refusals::new(name)),
+            taken: Arc::new(Taken::new(Instant::now())),
+        };
         sources.entry(name.into()).or_insert_with(new).clone()
     }
 }

@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use super::{
     Current,
     answer::Problem,
+    client::greeting,
     connections::{Phase, Place},
     watched::Watched,
 };
@@ -22,13 +23,21 @@ use crate::metrics::Answered;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends or is told to.
-pub(super) async fn serve(current: Arc<Current>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
-    let connection = Arc::clone(&place.connection);
+pub(super) async fn serve(
+    current: Arc<Current>,
+    mut stream: TcpStream,
+    place: Place,
+    stopping: Arc<AtomicBool>,
+) {
     // Nothing else of it is kept: a connection may outlive many configurations.
-    let (metrics, headers) = {
+    let (proxies, metrics, headers) = {
         let ingress = current.load();
-        (Arc::clone(&ingress.metrics), ingress.limits.headers.as_len())
+        (Arc::clone(&ingress.proxies), Arc::clone(&ingress.metrics), ingress.limits.headers.as_len())
     };
+    if !greeting::introduced(&proxies, &metrics.connections, &mut stream, &place).await {
+        return;
+    }
+    let connection = Arc::clone(&place.connection);
     let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&metrics));
     let service = service_fn(|request| {
         let (ingress, connection, stopping) = (current.load_full(), &connection, &stopping);

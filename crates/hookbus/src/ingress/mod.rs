@@ -4,11 +4,15 @@ mod answer;
 mod body;
 mod budget;
 mod carried;
+pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod listener;
+mod rates;
 mod refusals;
+mod seldom;
 mod socket;
 mod watched;
 
@@ -29,6 +33,9 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use carried::{OfSource, Requests};
+use client::Proxies;
+use handshake::Handshakes;
+use rates::{Addresses, Pace};
 
 /// What requests that begin now are answered by. Each takes it once, at its start, and ends by it.
 pub(crate) type Current = ArcSwap<Ingress>;
@@ -41,6 +48,10 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Arc<Requests>,
+    proxies: Arc<Proxies>,
+    /// How fast an address may send in vain.
+    pace: Pace,
+    addresses: Arc<Addresses>,
     /// Closed once no request needs this any more.
     in_use: watch::Sender<()>,
 }
@@ -50,7 +61,10 @@ pub(crate) struct Source {
     verifier: Arc<Verifier>,
     waiting: Waiting,
     carried: OfSource,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
+    /// How fast it may send, where that is limited.
+    pace: Option<Pace>,
 }
 
 impl Source {
@@ -61,7 +75,8 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let carried = carried.source(verifier.source());
-        Self { verifier, waiting, carried, metrics }
+        let handshakes = Handshakes::new(verifier.source());
+        Self { verifier, waiting, carried, handshakes, metrics, pace: None }
     }
 }
 
@@ -75,8 +90,15 @@ impl Ingress {
         carried: &Carried,
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
-        let requests = Arc::clone(&carried.requests);
-        Self { sources, acceptor, limits, timeouts, metrics, requests, in_use: watch::Sender::new(()) }
+        let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
+        let (requests, addresses) = (Arc::clone(&carried.requests), Arc::clone(&carried.addresses));
+        let in_use = watch::Sender::new(());
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, in_use }
+    }
+
+    /// Believes these proxies, and nobody else, about who the client is.
+    pub(crate) fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies: Arc::new(proxies), ..self }
     }
 
     /// What the requests of a source are verified by.

@@ -163,8 +163,7 @@ impl Parts {
         let ingress = Answering {
             sources: &config.sources,
             verifiers,
-            limits: limits.clone(),
-            timeouts: timeouts.clone(),
+            server: &config.server,
             acceptor,
             metrics: &self.metrics,
             carried: &self.carried,
