@@ -19,5 +19,7 @@ mod load;
 mod outward;
 mod proxy;
 mod rates;
+mod reload;
+mod restart;
 mod shutdown;
 mod support;

@@ -34,6 +34,20 @@ enum What {
         #[arg(default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         rounds: u64,
     },
+    /// Give the bridge another configuration under load again and again: no request fails, accepted minus arrived is 0,
+    /// each subject in order.
+    Reload {
+        /// How many times.
+        #[arg(default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+        reloads: u64,
+    },
+    /// Let one process of the bridge follow the other on a passed socket under load: no connection refused, no answered
+    /// event lost.
+    Restart {
+        /// How many times.
+        #[arg(default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        restarts: u64,
+    },
     /// Kill, stop, freeze and cut off real brokers under load again and again: no answered event lost.
     Faults {
         /// How many times each.
@@ -147,7 +161,11 @@ impl What {
     /// The brokers that it needs.
     fn needs(self) -> &'static [Kind] {
         match self {
-            Self::Load { .. } | Self::Sigterm { .. } | Self::PowerCuts { .. } => &[],
+            Self::Load { .. }
+            | Self::Sigterm { .. }
+            | Self::PowerCuts { .. }
+            | Self::Reload { .. }
+            | Self::Restart { .. } => &[],
             Self::Faults { .. } | Self::Buses { .. } | Self::Outage { .. } | Self::Crash { .. } => &Kind::ALL,
             Self::Disk { .. } | Self::Big { .. } => &[Kind::Redis],
         }
@@ -166,6 +184,14 @@ impl What {
             Self::Sigterm { rounds } => one(
                 "shutdown::under_load_every_request_is_answered_and_every_answered_event_is_on_disk",
                 &[("HOOKBUS_TEST_ROUNDS", rounds)],
+            ),
+            Self::Reload { reloads } => one(
+                "reload::load::under_load_no_request_fails_and_every_event_arrives_in_order",
+                &[("HOOKBUS_TEST_RELOADS", reloads)],
+            ),
+            Self::Restart { restarts } => one(
+                "restart::under_load_no_connection_is_refused_and_nothing_answered_is_lost",
+                &[("HOOKBUS_TEST_RESTARTS", restarts)],
             ),
             Self::Faults { outages, clients } => one(
                 "faults::outage::",
@@ -228,6 +254,8 @@ mod tests {
         let sources = [
             ("load", include_str!("../../tests/it/load.rs")),
             ("shutdown", include_str!("../../tests/it/shutdown.rs")),
+            ("reload::load", include_str!("../../tests/it/reload/load.rs")),
+            ("restart", include_str!("../../tests/it/restart.rs")),
             ("faults::outage", include_str!("../../tests/it/faults/outage.rs")),
             ("faults::crash", include_str!("../../tests/it/faults/crash.rs")),
             ("faults::isolation", include_str!("../../tests/it/faults/isolation.rs")),
@@ -240,6 +268,8 @@ mod tests {
         let tortures = [
             What::Load { requests: 10 },
             What::Sigterm { rounds: 1 },
+            What::Reload { reloads: 1 },
+            What::Restart { restarts: 1 },
             What::Faults { outages: 1, clients: 2 },
             What::Buses { requests: 10 },
             crash(Victim::Bridge),

@@ -64,7 +64,7 @@ pub(crate) struct Feed {
     pub(crate) more: Notify,
     pub(crate) events: AtomicU64,
     pub(crate) bytes: AtomicU64,
-    pub(crate) max_pending: u64,
+    max_pending: AtomicU64,
     /// The first segment that the cursor on disk needs.
     pub(crate) needed: AtomicU64,
 }
@@ -73,11 +73,22 @@ impl Feed {
     pub(crate) fn new(name: Arc<str>, cursor: Cursor, pending: (u64, u64), max_pending: u64) -> Self {
         let needed = AtomicU64::new(cursor.oldest());
         let (events, bytes) = (AtomicU64::new(pending.0), AtomicU64::new(pending.1));
+        let max_pending = AtomicU64::new(max_pending);
         Self { name, cursor: Mutex::new(cursor), more: Notify::new(), events, bytes, max_pending, needed }
     }
 
     pub(crate) fn cursor(&self) -> MutexGuard<'_, Cursor> {
         self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes it may have to get at most; nothing, where it is in nobody's list.
+    pub(crate) fn max_pending(&self) -> u64 {
+        self.max_pending.load(Ordering::Relaxed)
+    }
+
+    /// It may have so much to get from now on.
+    pub(crate) fn allow(&self, max_pending: u64) {
+        self.max_pending.store(max_pending, Ordering::Relaxed);
     }
 
     /// A record of so many bytes is for this sink, `times` of its destinations.

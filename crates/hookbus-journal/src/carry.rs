@@ -32,7 +32,8 @@ pub(crate) enum Outcome {
 /// Copies what sinks need of a segment, the oldest one, to the end of the journal.
 pub(crate) fn carry(engine: &Engine, oldest: &Segment) -> Outcome {
     let mut moves = Vec::new();
-    for feed in engine.feeds.iter().filter(|feed| feed.cursor().oldest() <= oldest.number) {
+    let feeds = engine.feeds();
+    for feed in feeds.iter().filter(|feed| feed.cursor().oldest() <= oldest.number) {
         let Some(begun) = feed.cursor().begin_move(oldest.number) else {
             // A thread reads for it; the next time it does not.
             end(moves, None);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -15,11 +15,12 @@ use tokio::sync::Notify;
 use crate::{
     backlog::Feed,
     commit::{Appended, Commit, JournalError},
+    cursor::Cursor,
     dedup::Identities,
     format::{self, Accepted, EVENT, Location, To},
     gap::Gap,
     group::{Group, New, Next, Open, Reserved},
-    journal::{Destination, Settings},
+    journal::{Destination, Settings, SinkSettings},
     known::{Asked, KnownFiles},
     segment::START,
     store::Store,
@@ -35,7 +36,7 @@ pub(crate) const IDLE: Duration = Duration::from_millis(250);
 pub(crate) struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) settings: Settings,
-    pub(crate) feeds: Box<[Arc<Feed>]>,
+    feeds: RwLock<Arc<[Arc<Feed>]>>,
     /// Events that were known since it was opened.
     pub(crate) duplicates: AtomicU64,
     pub(crate) known_files: KnownFiles,
@@ -89,7 +90,7 @@ impl Engine {
         let engine = Self {
             store,
             settings,
-            feeds: feeds.into(),
+            feeds: RwLock::new(feeds.into()),
             duplicates: AtomicU64::new(0),
             known_files,
             open: Mutex::new(open),
@@ -113,6 +114,28 @@ impl Engine {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What each sink has to get, in the order of their places. There may be more the next time, never fewer.
+    pub(crate) fn feeds(&self) -> Arc<[Arc<Feed>]> {
+        Arc::clone(&self.feeds.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps events for this sink from now on: its place.
+    pub(crate) fn add(&self, sink: &SinkSettings) -> usize {
+        // Under the lock of the group, so that its cursor stands before every event that is for it.
+        let mut open = self.open();
+        let feeds = self.feeds();
+        if let Some(at) = feeds.iter().position(|feed| feed.name == sink.name) {
+            feeds[at].allow(sink.max_pending);
+            return at;
+        }
+        let feed = Feed::new(Arc::clone(&sink.name), Cursor::at(open.safe), (0, 0), sink.max_pending);
+        let longer = feeds.iter().cloned().chain([Arc::new(feed)]).collect();
+        *self.feeds.write().unwrap_or_else(PoisonError::into_inner) = longer;
+        self.note(&mut open, feeds.len(), true, &mut Vec::new());
+        self.wake(&open);
+        feeds.len()
+    }
+
     /// Puts an event into the group that is written next, for those destinations where it is new.
     pub(crate) fn append(
         &self,
@@ -125,6 +148,7 @@ impl Engine {
         if let Some(error) = &open.closed_for {
             return Err(NotNow::Refused(error.clone()));
         }
+        let feeds = self.feeds();
         let mut fresh: SmallVec<[usize; 4]> = (0..destinations.len()).collect();
         if let Some(asked) = asked {
             let (new, known) = open.known.fresh(asked, now).ok_or(NotNow::AskAgain)?;
@@ -137,8 +161,8 @@ impl Engine {
             fresh = new;
         }
         // Only where it is new: a re-delivery needs no room.
-        for feed in fresh.iter().map(|at| &self.feeds[destinations[*at].sink]) {
-            if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending {
+        for feed in fresh.iter().map(|at| &feeds[destinations[*at].sink]) {
+            if feed.pending().1.saturating_add(event.size() as u64) > feed.max_pending() {
                 return Err(NotNow::Refused(JournalError::SinkFull { sink: Arc::clone(&feed.name) }));
             }
         }
@@ -146,12 +170,12 @@ impl Engine {
         if open.unwritten() > UNWRITTEN {
             return Err(NotNow::Refused(JournalError::Slow));
         }
-        let about = about(&self.feeds, fresh.iter().map(|at| &destinations[*at]));
+        let about = about(&feeds, fresh.iter().map(|at| &destinations[*at]));
         let (sequence, at, bytes) = self.seal(&mut open, EVENT, &about, event)?;
         let to: SmallVec<[_; 2]> = (0..)
             .zip(fresh.iter().map(|at| &destinations[*at]))
             .map(|(number, to)| {
-                self.feeds[to.sink].add(u64::from(bytes));
+                feeds[to.sink].add(u64::from(bytes));
                 (to.sink, number, to.address.clone())
             })
             .collect();

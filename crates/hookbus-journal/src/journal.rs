@@ -186,16 +186,23 @@ impl Journal {
         self.engine.tell().await;
     }
 
+    /// Keeps events for this sink too from now on, or lets one that it keeps events for have so much to get. Its place, by
+    /// which [`Destination::sink`] means it.
+    pub fn add(&self, sink: &SinkSettings) -> usize {
+        self.engine.add(sink)
+    }
+
     /// What a sink has to get; one lane reads it.
     pub fn backlog(&self, sink: usize) -> Backlog {
-        Backlog::new(Arc::clone(&self.engine.feeds[sink]), Arc::clone(&self.engine.store))
+        Backlog::new(Arc::clone(&self.engine.feeds()[sink]), Arc::clone(&self.engine.store))
     }
 
     /// Sinks that were not in the list it was opened with and have events to get: with their place.
     pub fn unknown(&self) -> Vec<(usize, Pending)> {
-        let unknown = |feed: &Feed| feed.max_pending == 0;
+        let feeds = self.engine.feeds();
+        let unknown = |feed: &Feed| feed.max_pending() == 0;
         let all = self.pending().into_iter().enumerate();
-        all.filter(|(at, _)| unknown(&self.engine.feeds[*at])).collect()
+        all.filter(|(at, _)| unknown(&feeds[*at])).collect()
     }
 
     /// What each sink has to get.
@@ -204,7 +211,7 @@ impl Journal {
             let (events, bytes) = feed.pending();
             Pending { sink: Arc::clone(&feed.name), events, bytes, oldest: feed.cursor().oldest_received() }
         };
-        self.engine.feeds.iter().map(pending).collect()
+        self.engine.feeds().iter().map(pending).collect()
     }
 
     /// Whether a folder holds a journal.

@@ -182,9 +182,10 @@ impl Engine {
 
     /// Lets the sinks need nothing of a segment, the oldest one, where they need little.
     fn free(&self, oldest: &Segment) -> carry::Outcome {
-        let needed = self.feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
+        let feeds = self.feeds();
+        let needed = feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
         // One segment may be all copies; what matters is that others are not, so that copying comes to an end.
-        let pending = self.feeds.iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
+        let pending = feeds.iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
         let outcome = match needed {
             false => carry::Outcome::Done,
             true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,
@@ -208,8 +209,8 @@ impl Engine {
 
     /// The first segment that a sink needs, as far as is safe on disk.
     pub(crate) fn needed(&self) -> u64 {
-        let needed = self.feeds.iter().map(|feed| feed.needed.load(Ordering::Acquire));
-        needed.fold(u64::MAX, u64::min)
+        let feeds = self.feeds();
+        feeds.iter().map(|feed| feed.needed.load(Ordering::Acquire)).fold(u64::MAX, u64::min)
     }
 
     /// Lets go of delivered segments that are older than they need to be kept.

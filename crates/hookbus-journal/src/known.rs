@@ -107,9 +107,9 @@ impl Engine {
         now: SystemTime,
     ) -> io::Result<Option<Asked>> {
         let Some(identity) = self.known_files.identities.event(event) else { return Ok(None) };
-        let hash = |to: &Destination| {
-            self.known_files.identities.destination(&self.feeds[to.sink].name, &to.address)
-        };
+        let feeds = self.feeds();
+        let hash =
+            |to: &Destination| self.known_files.identities.destination(&feeds[to.sink].name, &to.address);
         let files = self.known_files.files().clone();
         let found = files.find(&identity, now)?;
         Ok(Some(Asked { identity, hashes: destinations.iter().map(hash).collect(), files, found }))

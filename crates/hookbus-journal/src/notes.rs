@@ -21,11 +21,12 @@ impl Engine {
     /// Begins a segment with all cursors, so that nothing before it need be read to know them.
     pub(crate) fn checkpoint(&self, open: &mut Open) {
         let mut content = Vec::new();
-        let cursors = u32::try_from(self.feeds.len()).unwrap_or(u32::MAX);
+        let feeds = self.feeds().len();
+        let cursors = u32::try_from(feeds).unwrap_or(u32::MAX);
         format::write(&Checkpoint { cursors }, &mut content);
         // Invariant: a checkpoint is far smaller than the smallest segment. Where it is not, the one before counts.
         let _ = open.seal(&self.store.key, CHECKPOINT, &content, None);
-        for at in 0..self.feeds.len() {
+        for at in 0..feeds {
             self.note(open, at, true, &mut content);
         }
         open.notes_at = Instant::now();
@@ -33,7 +34,7 @@ impl Engine {
 
     /// Notes a cursor.
     pub(crate) fn note(&self, open: &mut Open, at: usize, full: bool, content: &mut Vec<u8>) {
-        let feed = &self.feeds[at];
+        let feed = Arc::clone(&self.feeds()[at]);
         let mut cursor = feed.cursor();
         // Where what has changed has no room, the whole may have: of what is resolved it says nothing.
         for full in [full, true] {
@@ -56,7 +57,7 @@ impl Engine {
         let last = self.stopping.load(Ordering::Acquire);
         let due = last || now.saturating_duration_since(open.notes_at) >= NOTE_WITHIN;
         let (mut content, mut wait) = (Vec::new(), IDLE);
-        for (at, feed) in self.feeds.iter().enumerate() {
+        for (at, feed) in self.feeds().iter().enumerate() {
             let changes = feed.cursor().changes();
             if changes == 0 {
                 continue;
@@ -90,12 +91,13 @@ impl Engine {
     pub(crate) fn note_past(&self, segment: u64, time: Duration) {
         let lags = |feed: &&Arc<Feed>| feed.needed.load(Ordering::Acquire) <= segment;
         let until = Instant::now() + time;
-        for feed in self.feeds.iter().filter(lags) {
+        let feeds = self.feeds();
+        for feed in feeds.iter().filter(lags) {
             feed.cursor().note_all();
         }
         let mut open = self.open();
         self.wake(&open);
-        while self.feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
+        while feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
             let ended = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
             if left.is_zero() || ended {

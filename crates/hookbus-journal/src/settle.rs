@@ -1,7 +1,7 @@
 //! Waiting until the journal knows on disk how far its sinks have got.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,9 +23,10 @@ impl Engine {
                 return open.closed_for.clone().map_or(Ok(()), Err);
             }
             if noted.is_none() {
-                let changed = |at: &usize| self.feeds[*at].cursor().changes() > 0;
+                let feeds = self.feeds();
+                let changed = |at: &usize| feeds[*at].cursor().changes() > 0;
                 let mut left = false;
-                for at in (0..self.feeds.len()).filter(changed) {
+                for at in (0..feeds.len()).filter(changed) {
                     self.note(&mut open, at, false, &mut content);
                     left |= changed(&at);
                 }
@@ -54,7 +55,7 @@ impl Engine {
     /// See [`Journal::write_off`](crate::Journal::write_off).
     pub(crate) fn write_off(&self, sink: usize) -> u64 {
         let _open = self.open();
-        let feed = &self.feeds[sink];
+        let feed = Arc::clone(&self.feeds()[sink]);
         let mut cursor = feed.cursor();
         if !cursor.is_done() {
             return 0;

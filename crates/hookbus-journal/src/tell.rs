@@ -40,7 +40,7 @@ impl Engine {
     /// Hands the events of a group to the sinks they are for.
     pub(crate) fn distribute(&self, group: &Group, safe: bool) {
         let head = group.end();
-        for (at, feed) in self.feeds.iter().enumerate() {
+        for (at, feed) in self.feeds().iter().enumerate() {
             let mine = |new: &'_ New| new.to.iter().any(|(sink, ..)| *sink == at);
             if !safe {
                 for new in group.events.iter().filter(|new| mine(new)) {

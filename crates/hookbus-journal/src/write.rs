@@ -41,8 +41,9 @@ impl Engine {
             if !failed {
                 open.durable = open.durable.max(group.until);
                 open.safe = open.safe.max(group.end());
+                let feeds = self.feeds();
                 for (at, needed) in &group.cursors {
-                    self.feeds[*at].needed.store(*needed, Ordering::Release);
+                    feeds[*at].needed.store(*needed, Ordering::Release);
                 }
             }
         }

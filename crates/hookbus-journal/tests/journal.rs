@@ -5,7 +5,7 @@ mod rig;
 use std::sync::Arc;
 
 use hookbus_journal::{
-    Appended, Folder, JournalError, RealFolder, Room,
+    Appended, Folder, JournalError, RealFolder, Room, SinkSettings,
     sim::{Failure, Operation, SimFolder},
 };
 
@@ -226,4 +226,27 @@ fn whoever_gives_up_taking_while_the_disk_is_read_hears_when_that_is_done() {
         assert!(reader.await.unwrap().is_err());
         rig.close().await;
     });
+}
+
+#[tokio::test]
+async fn a_sink_that_is_added_gets_what_comes_from_then_on_also_after_a_crash() {
+    let folder = SimFolder::new();
+    let rig = Rig::open(Arc::new(folder.clone()), &["one"]);
+    rig.accept(&event("before", 300), &[0]).await.unwrap();
+    let sink = |name: &str, max_pending| SinkSettings { name: name.into(), max_pending };
+    assert_eq!(rig.journal.add(&sink("two", MIB)), 1);
+    assert_eq!(rig.journal.add(&sink("one", MIB)), 0, "it is there already");
+    for id in ["a", "b"] {
+        rig.accept(&event(id, 300), &[0, 1]).await.unwrap();
+    }
+    assert_eq!(ids(&take(&mut rig.journal.backlog(1), 2).await), ["a", "b"]);
+    // A quota may fall while it runs.
+    assert_eq!(rig.journal.add(&sink("two", 1)), 1);
+    let full = rig.accept(&event("c", 300), &[1]).await;
+    assert!(matches!(full, Err(JournalError::SinkFull { .. })), "{full:?}");
+    rig.accept(&event("c", 300), &[0]).await.unwrap();
+    let rig = Rig::open(Arc::new(folder.crash()), &["two", "one"]);
+    assert_eq!(ids(&take(&mut rig.journal.backlog(0), 2).await), ["a", "b"]);
+    assert_eq!(ids(&take(&mut rig.journal.backlog(1), 4).await), ["before", "a", "b", "c"]);
+    rig.close().await;
 }

@@ -16,8 +16,8 @@ use tokio::{
 use crate::{
     admin::JournalState,
     bridge::StartError,
-    config::{Config, SinkConfig},
-    metrics::{JournalFigures, Metrics, Pending},
+    config::{Config, Share, SinkConfig},
+    metrics::{JournalFigures, Metrics, Pending, SinkMetrics},
 };
 
 /// How often the journal's state is looked at.
@@ -53,11 +53,7 @@ impl Opening {
             dedup,
             observer: None,
         };
-        let sink = |sink: &SinkConfig| SinkSettings {
-            name: Arc::clone(&sink.name),
-            max_pending: sink.share.max_pending.get(),
-        };
-        Self { settings, sinks: config.sinks.iter().map(sink).collect() }
+        Self { settings, sinks: config.sinks.iter().map(share).collect() }
     }
 
     /// Opens the journal without a bridge, for whoever has the folder to himself.
@@ -80,6 +76,7 @@ impl Opening {
         metrics: &Metrics,
     ) -> Result<RunningJournal, StartError> {
         self.settings.observer = Some(Arc::clone(&metrics.journal) as Arc<dyn Observer>);
+        let names: Vec<_> = self.sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
         let running = self.alone(data).await?;
         if let Some((_, pending)) = running.journal.unknown().first() {
             let (sink, events) = (Arc::clone(&pending.sink), pending.events);
@@ -96,20 +93,30 @@ impl Opening {
                 duplicates: figures.duplicates,
             }
         });
-        for (at, sink) in metrics.sinks.iter().enumerate() {
-            let journal = running.journal.clone();
-            sink.pending.from(move || {
-                let Some(pending) = journal.pending().into_iter().nth(at) else { return Pending::default() };
-                let since = pending.oldest.map(|oldest| UNIX_EPOCH + Duration::from_secs(oldest));
-                let oldest = since.map(|since| SystemTime::now().duration_since(since).unwrap_or_default());
-                Pending { events: pending.events, bytes: pending.bytes, oldest }
-            });
+        for (at, sink) in names.iter().enumerate() {
+            running.show_pending(at, &metrics.sink(sink));
         }
         Ok(running)
     }
 }
 
 impl RunningJournal {
+    /// Keeps events for this sink too, or with this share from now on.
+    pub(crate) fn add(&self, name: &Arc<str>, share: Share, metrics: &SinkMetrics) {
+        let sink = SinkSettings { name: Arc::clone(name), max_pending: share.max_pending.get() };
+        self.show_pending(self.journal.add(&sink), metrics);
+    }
+
+    fn show_pending(&self, at: usize, metrics: &SinkMetrics) {
+        let journal = self.journal.clone();
+        metrics.pending.from(move || {
+            let Some(pending) = journal.pending().into_iter().nth(at) else { return Pending::default() };
+            let since = pending.oldest.map(|oldest| UNIX_EPOCH + Duration::from_secs(oldest));
+            let oldest = since.map(|since| SystemTime::now().duration_since(since).unwrap_or_default());
+            Pending { events: pending.events, bytes: pending.bytes, oldest }
+        });
+    }
+
     /// How the journal is doing, now and from now on.
     pub(crate) fn state(&self) -> watch::Receiver<JournalState> {
         self.state.clone()
@@ -126,6 +133,10 @@ impl RunningJournal {
         }
         let _ = timeout(CLOSE, telling).await;
     }
+}
+
+fn share(sink: &SinkConfig) -> SinkSettings {
+    SinkSettings { name: Arc::clone(&sink.name), max_pending: sink.share.max_pending.get() }
 }
 
 async fn watch_state(journal: Journal, say: watch::Sender<JournalState>) {

@@ -18,8 +18,9 @@ mod lane;
 mod metrics;
 mod retire;
 pub mod sinks;
+mod watch;
 
-pub use bridge::{Bridge, StartError, Summary};
+pub use bridge::{Applied, Bridge, Reload, ReloadError, Start, StartError, Summary};
 pub use builder::{Builder, Hookbus, RunError};
 pub use config::{Config, ConfigText};
 pub use hookbus_core as core;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     thread,
@@ -86,10 +86,29 @@ to = [{{ sink = "lines", path = "{{source}}.ndjson" }}]
 
 /// The process. It ends with this value, whatever happens.
 pub(crate) struct Bridge {
-    child: Child,
-    pid: Pid,
+    process: Process,
     folder: TempDir,
     address: SocketAddr,
+    passing: Passing,
+}
+
+/// What a process is given beside its configuration.
+#[derive(Default)]
+pub(crate) struct Passing {
+    /// A socket, by `LISTEN_FDS`, as systemd does.
+    pub(crate) socket: Option<std::net::TcpListener>,
+    /// A program and its arguments that become the bridge.
+    pub(crate) by: Vec<String>,
+    /// More arguments of `serve`.
+    pub(crate) arguments: &'static [&'static str],
+    /// More of the environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
+
+/// One process of a bridge.
+pub(crate) struct Process {
+    child: Child,
+    pid: Pid,
     log: watch::Receiver<Vec<String>>,
 }
 
@@ -101,7 +120,12 @@ impl Bridge {
 
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.
     pub(crate) async fn start_with(text: &str) -> Self {
-        Self::start_among(text, &[]).await
+        Self::start_passing(text, Passing::default()).await
+    }
+
+    /// The same with what is passed to it, and to all that come after it.
+    pub(crate) async fn start_passing(text: &str, passing: Passing) -> Self {
+        Self::start_in(Self::folder(text), passing).await
     }
 
     /// The same with more files beside it: their names and what is in them.
@@ -110,8 +134,12 @@ impl Bridge {
         for (name, content) in files {
             write_private(&folder.path().join(name), content.as_bytes());
         }
-        let (child, log) = launch(folder.path());
-        let mut bridge = Self { pid: pid(&child), child, folder, address: ([0, 0, 0, 0], 0).into(), log };
+        Self::start_in(folder, Passing::default()).await
+    }
+
+    async fn start_in(folder: TempDir, passing: Passing) -> Self {
+        let process = Process::launch(folder.path(), &passing);
+        let mut bridge = Self { process, folder, address: ([0, 0, 0, 0], 0).into(), passing };
         bridge.listens().await;
         bridge
     }
@@ -136,15 +164,40 @@ impl Bridge {
     /// Ends it at once, as a power cut of this process alone would.
     pub(crate) async fn kill(&mut self) {
         // One that has ended by itself is a failure that the log explains.
-        assert_eq!(self.child.try_wait().unwrap(), None, "it has ended by itself");
-        timeout(PATIENCE, self.child.kill()).await.expect("it does not end").unwrap();
+        let child = &mut self.process.child;
+        assert_eq!(child.try_wait().unwrap(), None, "it has ended by itself");
+        timeout(PATIENCE, child.kill()).await.expect("it does not end").unwrap();
     }
 
     /// Starts another process in the folder of the one that has ended, and waits for nothing. Its log begins anew.
     /// Where clients are to find it again the configuration says where it listens.
     pub(crate) fn start_again(&mut self) {
-        (self.child, self.log) = launch(self.folder.path());
-        self.pid = pid(&self.child);
+        drop(self.succeed());
+    }
+
+    /// Starts another process in the folder and waits for nothing. The one before is whoever calls this one's.
+    pub(crate) fn succeed(&mut self) -> Process {
+        std::mem::replace(&mut self.process, Process::launch(self.folder.path(), &self.passing))
+    }
+
+    /// Writes another configuration, whole or not at all. It is read again when it is asked for, or soon.
+    pub(crate) fn configure(&self, text: &str) {
+        self.replace(CONFIG, text.as_bytes());
+    }
+
+    /// Puts a file in the place of one in its folder.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) {
+        let new = self.path("new");
+        write_private(&new, content);
+        fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// Asks it to read its configuration again, and waits until it has in so many cases altogether.
+    pub(crate) async fn reloads(&mut self, text: &str, times: usize) -> String {
+        self.configure(text);
+        self.signal(Signal::HUP);
+        let lines = self.logged_times("configuration re", times).await;
+        lines[times - 1]["fields"]["message"].as_str().unwrap().to_owned()
     }
 
     /// Where it listens.
@@ -172,7 +225,7 @@ impl Bridge {
 
     /// Its process.
     pub(crate) fn pid(&self) -> Pid {
-        self.pid
+        self.process.pid
     }
 
     /// Waits for a line of its log with this beginning of a message.
@@ -183,24 +236,24 @@ impl Bridge {
     /// Waits until so many lines of its log have this beginning of a message, and returns those there are.
     pub(crate) async fn logged_times(&mut self, message: &str, times: usize) -> Vec<Value> {
         let enough = |lines: &Vec<String>| saying(lines, message).len() >= times;
-        let found = timeout(PATIENCE, self.log.wait_for(enough)).await;
+        let found = timeout(PATIENCE, self.process.log.wait_for(enough)).await;
         let found = found.ok().and_then(|waited| waited.ok().map(|lines| saying(&lines, message)));
         found.unwrap_or_else(|| panic!("it never logged `{message}` for the {times}. time"))
     }
 
     /// How many lines of its log have this beginning of a message by now.
     pub(crate) fn times_logged(&self, message: &str) -> usize {
-        saying(&self.log.borrow(), message).len()
+        saying(&self.process.log.borrow(), message).len()
     }
 
     /// All it has logged so far.
     pub(crate) fn log(&self) -> String {
-        self.log.borrow().join("\n")
+        self.process.log.borrow().join("\n")
     }
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).unwrap();
+        self.process.signal(signal);
     }
 
     /// Lets it end in order.
@@ -211,11 +264,7 @@ impl Bridge {
 
     /// Waits until it has ended and all it logged is here, and returns its exit code.
     pub(crate) async fn exit_code(&mut self) -> i32 {
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
-        // Whoever collects the log goes away at its end.
-        let whole = timeout(PATIENCE, async { while self.log.changed().await.is_ok() {} }).await;
-        whole.expect("its log does not end");
-        status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
+        self.process.exit_code().await
     }
 
     /// The events it gave up, each with its reason, as the command line tells them.
@@ -245,16 +294,50 @@ impl Bridge {
     }
 }
 
-/// Starts a process in a folder, and collects what it logs.
-fn launch(folder: &Path) -> (Child, watch::Receiver<Vec<String>>) {
-    let mut command = Command::new(binary());
-    command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(folder.join(CONFIG));
-    command.current_dir(folder).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let (lines, log) = watch::channel(Vec::new());
-    tokio::spawn(collect(child.stderr.take().unwrap(), lines));
-    (child, log)
+/// Puts its standard input where a passed socket is expected, and becomes what follows: so the socket is of the process
+/// that it is meant for.
+const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+
+impl Process {
+    /// Starts a process in a folder, and collects what it logs.
+    fn launch(folder: &Path, passing: &Passing) -> Self {
+        let by = match (&passing.socket, &*passing.by) {
+            (Some(_), _) => vec!["sh", "-c", PASS, "sh"],
+            (None, by) => by.iter().map(String::as_str).collect(),
+        };
+        let mut command = match &*by {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+        };
+        command.args(["serve", "--log", "info", "--log-format", "json", "--config"]).arg(folder.join(CONFIG));
+        command.args(passing.arguments).envs(passing.variables.iter().cloned());
+        command.current_dir(folder).env_remove("HOOKBUS_CONFIG").kill_on_drop(true);
+        let passed = passing.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
+        command.stdin(passed.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (lines, log) = watch::channel(Vec::new());
+        tokio::spawn(collect(child.stderr.take().unwrap(), lines));
+        Self { pid: pid(&child), child, log }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits until it has ended and all it logged is here, and returns its exit code.
+    pub(crate) async fn exit_code(&mut self) -> i32 {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
+        // Whoever collects the log goes away at its end.
+        let whole = timeout(PATIENCE, async { while self.log.changed().await.is_ok() {} }).await;
+        whole.expect("its log does not end");
+        status.code().unwrap_or_else(|| panic!("a signal ended it: {status}"))
+    }
 }
 
 /// The number of a process that has not been waited for.

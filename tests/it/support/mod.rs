@@ -24,7 +24,7 @@ use tokio::{
 
 pub(crate) use self::{
     ack::Ack,
-    bridge::{Bridge, Setup},
+    bridge::{Bridge, Passing, Setup},
     http::{Client, Response, chunk, head, post},
     memory::{Memory, held},
     openmetrics::Figures,

@@ -11,7 +11,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use hookbus_core::{
-    Address, Router, VerifiedEvent,
+    Address, VerifiedEvent,
     route::{Decision, Destination, Unaddressable},
 };
 use hookbus_journal::{Journal, Letter};
@@ -25,6 +25,7 @@ pub(crate) use redrive::ByLanes;
 
 use crate::{
     config::{Ack, WhenFull},
+    control::Today,
     dead_letters::{LetterBox, log},
     lane::{Delivery, Groups, Lane},
 };
@@ -37,15 +38,15 @@ const DEAD_LETTER: Duration = Duration::from_secs(5);
 /// Takes verified events over: the promise *durable* is kept here.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    router: Arc<Router>,
-    lanes: Vec<Lane>,
+    today: Arc<Today>,
+    lanes: Vec<Arc<Lane>>,
     /// What happens to events for a sink that has its `max-pending`, for each sink.
     when_full: Vec<WhenFull>,
     groups: Arc<Groups>,
     dead_letters: Arc<LetterBox>,
     /// Where sources with `ack = "journal"` have theirs kept.
     journal: Option<Journal>,
-    memory: Memory,
+    memory: Arc<Memory>,
 }
 
 /// What became of an event that was taken over; each is answered 200.
@@ -77,14 +78,14 @@ pub(crate) struct Waiting {
 
 impl Acceptor {
     pub(crate) fn new(
-        router: Arc<Router>,
-        lanes: Vec<Lane>,
+        today: Arc<Today>,
+        lanes: Vec<Arc<Lane>>,
         groups: Arc<Groups>,
         dead_letters: Arc<LetterBox>,
         journal: Option<Journal>,
     ) -> Self {
-        let (memory, when_full) = (Memory::default(), vec![WhenFull::default(); lanes.len()]);
-        Self { router, lanes, when_full, groups, dead_letters, journal, memory }
+        let (memory, when_full) = (Arc::default(), vec![WhenFull::default(); lanes.len()]);
+        Self { today, lanes, when_full, groups, dead_letters, journal, memory }
     }
 
     /// With this for each sink that has its `max-pending`.
@@ -92,8 +93,15 @@ impl Acceptor {
         Self { when_full, ..self }
     }
 
-    /// The lanes, in the order of the configured sinks.
-    pub(crate) fn lanes(&self) -> &[Lane] {
+    /// Another one, which remembers what this one does.
+    pub(crate) fn next(&self, today: Arc<Today>, lanes: Vec<Arc<Lane>>, when_full: Vec<WhenFull>) -> Self {
+        let (groups, dead_letters) = (Arc::clone(&self.groups), Arc::clone(&self.dead_letters));
+        let (journal, memory) = (self.journal.clone(), Arc::clone(&self.memory));
+        Self { today, lanes, when_full, groups, dead_letters, journal, memory }
+    }
+
+    /// The lanes, by the places of their sinks.
+    pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
         &self.lanes
     }
 
@@ -103,7 +111,7 @@ impl Acceptor {
         event: VerifiedEvent,
         waiting: Waiting,
     ) -> Result<Disposition, NotAccepted> {
-        let decision = self.router.route(&event);
+        let decision = self.today.router.route(&event);
         if decision.is_ignored() {
             return Ok(Disposition::Ignored);
         }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use hookbus_core::{Redaction, VerifiedEvent};
 use hookbus_journal::Letter;
@@ -21,13 +22,13 @@ const DELIVERED: Duration = Duration::from_secs(30);
 
 /// Redrives by the lanes of a bridge, as long as it runs.
 #[derive(Debug)]
-pub(crate) struct ByLanes(pub(crate) Weak<Acceptor>);
+pub(crate) struct ByLanes(pub(crate) Weak<ArcSwap<Acceptor>>);
 
 #[async_trait]
 impl Redrive for ByLanes {
     fn shown(&self, letter: &Letter) -> VerifiedEvent {
         match self.0.upgrade() {
-            Some(acceptor) => shown(letter, acceptor.router.redactions()),
+            Some(acceptor) => shown(letter, acceptor.load().today.router.redactions()),
             // The bridge is stopping, and nobody can say any more what may be seen.
             None => letter.event.masked(&Redaction::everything()),
         }
@@ -35,6 +36,7 @@ impl Redrive for ByLanes {
 
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
         let acceptor = self.0.upgrade().ok_or(NotRedriven::Stopping)?;
+        let acceptor = acceptor.load_full();
         acceptor.redrive(letter, reroute).await
     }
 }
@@ -42,8 +44,7 @@ impl Redrive for ByLanes {
 impl Acceptor {
     /// Delivers a letter's event and waits until every sink has it.
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
-        let sinks: Vec<_> = self.lanes.iter().map(|lane| Arc::clone(lane.name())).collect();
-        let destinations = destinations(letter, reroute, &sinks, &self.router)?;
+        let destinations = destinations(letter, reroute, &self.today)?;
         let count = destinations.len();
         let acceptance = Arc::new(Acceptance::new(None, destinations, |_| false));
         let request = acceptance.request();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, advance};
 use super::{Acceptor, Disposition, Waiting};
 use crate::{
     config::Ack,
-    control::{NotRedriven, Redrive as _},
+    control::{NotRedriven, Redrive as _, Today},
     dead_letters::LetterBox,
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::SinkMetrics,
@@ -53,8 +53,10 @@ fn acceptor(
         let from = FromJournal { backlog: journal.backlog(at), groups, dead_letters };
         Lane::start(Arc::clone(&names[at]), Arc::new((*sink).clone()), config.clone(), Some(from))
     };
-    let (lanes, running) = sinks.iter().enumerate().map(lane).unzip();
-    (Arc::new(Acceptor::new(Arc::new(router), lanes, groups, dead_letters, Some(journal))), running)
+    let (lanes, running): (Vec<_>, _) = sinks.iter().enumerate().map(lane).unzip();
+    let lanes = lanes.into_iter().map(Arc::new).collect();
+    let today = Arc::new(Today { sinks: names, router });
+    (Arc::new(Acceptor::new(today, lanes, groups, dead_letters, Some(journal))), running)
 }
 
 fn event(id: &str) -> VerifiedEvent {
@@ -265,7 +267,8 @@ async fn a_redriven_letter_goes_through_its_lane() {
         report.set_rest(&if call == 0 { Outcome::rejected(refused) } else { Outcome::delivered(None) });
     });
     let (acceptor, _lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
-    let redrive = super::ByLanes(Arc::downgrade(&acceptor));
+    let current = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&acceptor)));
+    let redrive = super::ByLanes(Arc::downgrade(&current));
     let letter = |sink: &str| {
         let address = Some(Address::from_parts([("topic", "old")], 1));
         Letter { address, ..Letter::new(event("e1"), sink.into(), "too-large", "scripted") }
@@ -276,6 +279,6 @@ async fn a_redriven_letter_goes_through_its_lane() {
     assert!(matches!(redrive.redrive(&letter("s7"), false).await, Err(NotRedriven::NoSink(_))));
     redrive.redrive(&letter("s7"), true).await.unwrap();
     assert_eq!(sink.batches().concat(), ["e1", "e1", "e1"]);
-    drop(acceptor);
+    drop((acceptor, current));
     assert!(matches!(redrive.redrive(&letter("s0"), false).await, Err(NotRedriven::Stopping)));
 }

@@ -33,7 +33,15 @@ impl Admin {
         status: Arc<Status>,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+        Self::serve(TcpListener::bind(address).await?, status, metrics)
+    }
+
+    /// Serves at this socket from now on.
+    pub(crate) fn serve(
+        socket: TcpListener,
+        status: Arc<Status>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let shown = Arc::new(Shown { status, registry: metrics.registry() });
         let (stop, stopped) = oneshot::channel();

@@ -3,10 +3,12 @@
 mod answer;
 mod connections;
 mod listener;
+mod reloads;
 mod status;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use listener::Admin;
-pub(crate) use status::{JournalState, SinkStatus, SourceStatus, Status};
+pub(crate) use reloads::Reloads;
+pub(crate) use status::{Configured, JournalState, SinkStatus, SourceStatus, Status};

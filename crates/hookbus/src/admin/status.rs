@@ -5,21 +5,30 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use hookbus_core::{EventTime, Health, HealthState};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::Reloads;
+
 /// What readiness is told from. Parts of the bridge fill in what they know.
 #[derive(Debug)]
 pub(crate) struct Status {
-    /// In the order of the configuration.
-    pub(crate) sources: Vec<SourceStatus>,
-    /// In the order of the configuration.
-    pub(crate) sinks: Vec<SinkStatus>,
+    configured: ArcSwap<Configured>,
+    /// What became of reloads.
+    pub(crate) reloads: Reloads,
     /// Nothing where there is no journal, or it is not open yet.
     journal: OnceLock<watch::Receiver<JournalState>>,
     listening: AtomicBool,
     stopping: AtomicBool,
+}
+
+/// What there is now, in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    pub(crate) sources: Vec<SourceStatus>,
+    pub(crate) sinks: Vec<SinkStatus>,
 }
 
 /// A source as it was configured.
@@ -102,8 +111,19 @@ impl SinkStatus {
 impl Status {
     /// A bridge that has not started yet.
     pub(crate) fn new(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Self {
-        let (journal, listening, stopping) = Default::default();
-        Self { sources, sinks, journal, listening, stopping }
+        let (journal, listening, stopping, reloads) = Default::default();
+        let configured = ArcSwap::from_pointee(Configured { sources, sinks });
+        Self { configured, reloads, journal, listening, stopping }
+    }
+
+    /// What there is now.
+    pub(crate) fn configured(&self) -> Arc<Configured> {
+        self.configured.load_full()
+    }
+
+    /// There is something else from now on.
+    pub(crate) fn configure(&self, configured: Configured) {
+        self.configured.store(Arc::new(configured));
     }
 
     /// Where the journal says how it is doing; the first word stands.
@@ -143,7 +163,7 @@ impl Status {
         } else if !self.listening.load(Ordering::Acquire) {
             "starting"
         } else if self.journal().is_none_or(|state| state == JournalState::Ready)
-            && !self.sinks.iter().any(SinkStatus::is_in_the_way)
+            && !self.configured.load().sinks.iter().any(SinkStatus::is_in_the_way)
         {
             "ready"
         } else {
@@ -158,11 +178,13 @@ impl Status {
             let state = if source.awaits_secret { "awaiting-secret" } else { "ready" };
             json!({ "name": *source.name, "state": state })
         };
+        let configured = self.configured();
         let shown = json!({
             "status": word,
+            "configuration": self.reloads.json(),
             "journal": self.journal().map(|state| json!({ "state": state.as_str() })),
-            "sinks": self.sinks.iter().map(SinkStatus::json).collect::<Vec<_>>(),
-            "sources": self.sources.iter().map(source).collect::<Vec<_>>(),
+            "sinks": configured.sinks.iter().map(SinkStatus::json).collect::<Vec<_>>(),
+            "sources": configured.sources.iter().map(source).collect::<Vec<_>>(),
         });
         (word == "ready", shown)
     }

@@ -71,8 +71,9 @@ async fn a_required_sink_that_is_down_is_in_the_way() {
     let shown = shown(&status);
     status.listening();
     let [(bus, follow_bus), (copy, follow_copy)] = [0, 1].map(|_| watch::channel(Health::starting()));
-    status.sinks[0].follow(follow_bus);
-    status.sinks[1].follow(follow_copy);
+    let configured = status.configured();
+    configured.sinks[0].follow(follow_bus);
+    configured.sinks[1].follow(follow_copy);
     let mut seen = Vec::new();
     for (bus_is, copy_is) in [
         (HealthState::Ready, HealthState::Down),
@@ -116,9 +117,9 @@ async fn a_journal_that_takes_nothing_is_in_the_way_and_one_that_failed_is_the_e
 async fn the_page_has_every_metric_once_with_its_labels() {
     let status = status();
     let metrics = Metrics::new(Arc::clone(&status));
-    metrics.sources[0].begin().answered(Answered::Accepted);
-    metrics.sinks[1].dead_letter("too-large");
-    metrics.sinks[0].pending.from(|| Pending {
+    metrics.source("fastpix").begin().answered(Answered::Accepted);
+    metrics.sink("copy").dead_letter("too-large");
+    metrics.sink("bus").pending.from(|| Pending {
         events: 3,
         bytes: 99,
         oldest: Some(std::time::Duration::from_secs(7)),

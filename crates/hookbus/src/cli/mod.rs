@@ -7,11 +7,14 @@ mod demo;
 mod diagnose;
 mod init;
 mod journal;
+mod reloader;
 mod samples;
 mod secrets;
 mod send;
 mod serve;
+mod service;
 mod sinks;
+mod sockets;
 mod verify;
 
 use std::{
@@ -84,7 +87,7 @@ enum Command {
     /// Write a configuration and a development secret to start from
     Init(init::Init),
     /// Run the bridge
-    Serve,
+    Serve(serve::Serve),
     /// Say everything that is wrong with the configuration
     Check(check::Check),
     /// Sign and send an event like a provider does, and show the answer
@@ -121,7 +124,7 @@ pub(crate) fn run(registry: &SinkRegistry, args: impl IntoIterator<Item = OsStri
     }
     let done = match cli.command {
         Command::Init(init) => init.run(global),
-        Command::Serve => serve::run(global, registry),
+        Command::Serve(serve) => serve.run(global, registry),
         Command::Check(check) => check.run(global, registry),
         Command::Send(send) => send.run(global, registry),
         Command::Verify(verify) => verify.run(global, registry),

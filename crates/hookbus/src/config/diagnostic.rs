@@ -70,6 +70,9 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The file is empty: somebody is probably writing it.
+    #[error("the configuration {} is empty", .0.display())]
+    Empty(PathBuf),
     /// The file is wrong somewhere: every place at once.
     #[error(transparent)]
     Wrong(#[from] Mistakes),
@@ -103,6 +106,18 @@ impl Mistakes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// The first of them in a line, and how many more there are.
+    pub fn summary(&self) -> String {
+        let Some(first) = self.problems.first() else { return String::new() };
+        let before = &self.document.shown[..first.span.start.min(self.document.shown.len())];
+        let (path, line) = (self.document.path.display(), before.matches('\n').count() + 1);
+        let more = match self.problems.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("{path}:{line}: {}{more}", first.message)
     }
 
     /// For machines: each with its line and column (from 1), message and help.

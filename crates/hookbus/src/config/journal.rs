@@ -13,7 +13,7 @@ use serde::Deserialize;
 const MIN_SEGMENT: ByteSize = ByteSize::from_bytes(1 << 20);
 
 /// The journal: accepted events on disk until every sink has them.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "journal")]
 pub struct Journal {
@@ -69,7 +69,7 @@ impl Journal {
 }
 
 /// The memory for re-deliveries.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "dedup")]
 pub struct Dedup {
@@ -86,7 +86,7 @@ impl Default for Dedup {
 }
 
 /// The store of dead letters, in the data folder.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "dead-letters")]
 pub struct DeadLetters {

@@ -24,6 +24,7 @@ use super::{
     diagnostic::{Mistakes, Severity},
     future::{self, Place},
     mask::masked,
+    outline::Outline,
     route::{self, Names},
 };
 use crate::ingress::ByteBudget;
@@ -54,6 +55,12 @@ impl ConfigText {
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { text, path: path.to_owned(), base: base.to_owned() })
+    }
+
+    /// Refuses a file without anything in it, which a running bridge would take for an order to do nothing: it is
+    /// more likely that it is being written.
+    pub(crate) fn refuse_empty(&self) -> Result<(), ConfigError> {
+        if self.text.trim().is_empty() { Err(ConfigError::Empty(self.path.clone())) } else { Ok(()) }
     }
 }
 
@@ -101,6 +108,7 @@ struct Reading<'r> {
 
 impl<'r> Reading<'r> {
     fn config(&mut self, mut root: Table<'_>, base: &Path) -> Option<Config> {
+        let outline = Outline::of(&root);
         future::refuse(Place::Top, &mut root, &mut self.problems);
         let server = self.server(&mut root);
         let admin = self.admin(&mut root, server.as_ref());
@@ -142,6 +150,7 @@ impl<'r> Reading<'r> {
             sources: sources.into_iter().map(|(_, _, source)| source).collect::<Option<_>>()?,
             sinks: sinks.into_iter().map(|sink| sink.config).collect::<Option<_>>()?,
             routes: routes?,
+            outline,
         })
     }
 

@@ -11,6 +11,7 @@ mod journal;
 mod load;
 mod mask;
 mod network;
+mod outline;
 mod rate;
 mod respond;
 mod route;
@@ -31,6 +32,7 @@ pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
 pub use network::Network;
 pub(crate) use network::one_customer;
+pub use outline::{Changes, Outline};
 pub use rate::RateLimit;
 pub use respond::Respond;
 pub use schema::schema;
@@ -56,6 +58,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Which event goes where; a target's `sink` is a place in `sinks`.
     pub routes: Vec<Route>,
+    /// What it says, to be compared with another one.
+    pub outline: Outline,
 }
 
 /// What must not be seen of each source's events.
@@ -76,6 +80,21 @@ pub struct SinkConfig {
     pub share: Share,
     /// What opens it.
     pub prepared: Prepared,
+}
+
+impl Config {
+    /// The files it takes secrets of sources from: what changes there is to be read again. What sinks log in with they
+    /// read themselves, each time they connect.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let file = |secret: &SecretRef| match secret {
+            SecretRef::File(path) => Some(self.base.join(path)),
+            SecretRef::Env(_) => None,
+        };
+        self.sources
+            .iter()
+            .flat_map(|source| source.secrets.iter().chain(&source.verify_token))
+            .filter_map(file)
+    }
 }
 
 impl SinkConfig {

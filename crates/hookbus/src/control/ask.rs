@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use hookbus_core::{Router, route::Unaddressable};
 use hookbus_journal::{DataFolder, DeadLetters, Journal, LetterSettings, OpenError};
 use thiserror::Error;
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Replies, Reply, SOCKET, Stopped, end,
+    ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Replies, Reply, SOCKET, Stopped, Today, end,
     redrive::NoBridge,
 };
 use crate::{
@@ -50,8 +51,7 @@ pub(crate) struct Place {
 /// A journal that may be opened to redrive into.
 struct ForRedrive {
     opening: Opening,
-    sinks: Vec<Arc<str>>,
-    router: Arc<Router>,
+    today: Today,
     /// Some source wants a journal, so there may be one from now on.
     wanted: bool,
 }
@@ -62,8 +62,7 @@ impl Place {
         let router = Router::new(sources, &config.routes)?.redacting(redactions(&config.sources));
         let journal = ForRedrive {
             opening: Opening::new(config),
-            sinks: config.sinks.iter().map(|sink| Arc::clone(&sink.name)).collect(),
-            router: Arc::new(router),
+            today: Today { sinks: config.sinks.iter().map(|sink| Arc::clone(&sink.name)).collect(), router },
             wanted: config.sources.iter().any(|source| source.ack == Ack::Journal),
         };
         let letters = dead_letters::settings(config.dead_letters.max_size.get());
@@ -129,7 +128,7 @@ async fn answer_alone(
     command: Command,
     replies: &Replies,
 ) {
-    let redactions = journal.as_ref().map(|journal| journal.router.redactions().clone());
+    let redactions = journal.as_ref().map(|journal| journal.today.router.redactions().clone());
     let no_bridge = || Arc::new(NoBridge(redactions.clone().unwrap_or_default()));
     let kept = || Kept { folder: data.folder(), key: data.key().clone(), journal: None, letters: None };
     match (command, letters) {
@@ -160,7 +159,7 @@ impl ForRedrive {
         data: &DataFolder,
         letters: &DeadLetters,
     ) -> Result<Option<(RunningJournal, ByJournal)>, StartError> {
-        let Self { opening, sinks, router, wanted } = self;
+        let Self { opening, today, wanted } = self;
         if !wanted && !Journal::exists(&*data.folder()) {
             return Ok(None);
         }
@@ -168,7 +167,7 @@ impl ForRedrive {
         let journal = running.journal.clone();
         // Else it knows their events, and takes none of them again.
         dead_letters::tell(letters.clone(), journal.clone()).await;
-        Ok(Some((running, ByJournal { journal, sinks, router })))
+        Ok(Some((running, ByJournal { journal, today: Arc::new(ArcSwap::from_pointee(today)) })))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hookbus_core::{Router, VerifiedEvent, route};
+use hookbus_core::{VerifiedEvent, route};
 use hookbus_journal::{Appended, Destination, Journal, Letter};
 
-use super::redrive::{NotRedriven, Redrive, destinations, shown};
+use super::redrive::{NotRedriven, Redrive, Today, destinations, shown};
 
 /// How long the journal may take.
 const DURABLE: Duration = Duration::from_secs(30);
@@ -15,19 +16,18 @@ const DURABLE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct ByJournal {
     pub(crate) journal: Journal,
-    /// The sinks as the journal knows them.
-    pub(crate) sinks: Vec<Arc<str>>,
-    pub(crate) router: Arc<Router>,
+    /// The sinks as the journal knows them, and the routes.
+    pub(crate) today: Arc<ArcSwap<Today>>,
 }
 
 #[async_trait]
 impl Redrive for ByJournal {
     fn shown(&self, letter: &Letter) -> VerifiedEvent {
-        shown(letter, self.router.redactions())
+        shown(letter, self.today.load().router.redactions())
     }
 
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
-        let destinations = destinations(letter, reroute, &self.sinks, &self.router)?;
+        let destinations = destinations(letter, reroute, &self.today.load_full())?;
         let journal = |to: route::Destination| Destination { sink: to.sink, address: to.address };
         let destinations: Vec<_> = destinations.into_iter().map(journal).collect();
         let late = || NotRedriven::NotDelivered("the journal was not on disk in time".into());

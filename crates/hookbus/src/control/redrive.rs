@@ -74,22 +74,29 @@ impl Redrive for NoBridge {
     }
 }
 
+/// Where events go today.
+#[derive(Debug)]
+pub(crate) struct Today {
+    /// The names of the sinks by their places; one that is no more has none.
+    pub(crate) sinks: Vec<Arc<str>>,
+    pub(crate) router: Router,
+}
+
 /// Where a letter goes: where it should have gone, or where these routes send it.
 pub(crate) fn destinations(
     letter: &Letter,
     reroute: bool,
-    sinks: &[Arc<str>],
-    router: &Router,
+    today: &Today,
 ) -> Result<SmallVec<[Destination; 2]>, NotRedriven> {
     if reroute {
-        let Decision { destinations, unaddressable } = router.route(&letter.event);
+        let Decision { destinations, unaddressable } = today.router.route(&letter.event);
         return match unaddressable.into_iter().next() {
             Some(unaddressable) => Err(unaddressable.into()),
             None if destinations.is_empty() => Err(NotRedriven::NoRoute),
             None => Ok(destinations),
         };
     }
-    let sink = sinks.iter().position(|sink| *sink == letter.sink);
+    let sink = today.sinks.iter().position(|sink| *sink == letter.sink);
     let sink = sink.ok_or_else(|| NotRedriven::NoSink(Arc::clone(&letter.sink)))?;
     let address = letter.address.clone().ok_or(NotRedriven::NoAddress)?;
     Ok(smallvec![Destination { sink, address }])

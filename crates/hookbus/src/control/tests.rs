@@ -125,8 +125,9 @@ async fn the_journal_gets_the_old_address_or_todays() {
     let route = Route { name: "all".into(), sources: vec![], types: vec!["*".parse().unwrap()], to };
     let sinks: Vec<Arc<str>> = vec!["bus".into()];
     let journal = Journal::in_memory(&sinks);
-    let router = Arc::new(Router::new([Arc::from("fastpix")], &[route]).unwrap());
-    let redrive = ByJournal { journal: journal.clone(), sinks, router };
+    let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
+    let today = Arc::new(arc_swap::ArcSwap::from_pointee(Today { sinks, router }));
+    let redrive = ByJournal { journal: journal.clone(), today };
     let desk = Desk::new(letters.clone(), Arc::new(redrive));
     let all = |reroute| OnLetters::Redrive { chosen: Chosen::default(), reroute };
     let (_, end) = on(&desk, all(false)).await;

@@ -13,7 +13,7 @@ pub(super) const STEP: usize = 64 << 10;
 /// Room for bodies of all requests together.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -24,7 +24,6 @@ pub(crate) struct ByteBudget {
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<ByteBudget>,
-    limit: usize,
     /// First steps of bodies that are arriving.
     first: AtomicUsize,
     /// Further steps of bodies that are arriving.
@@ -48,7 +47,16 @@ pub(super) struct Exhausted;
 
 impl ByteBudget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+        Arc::new(Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) })
+    }
+
+    /// It is so large from now on; what is held stays.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Whether a budget of `limit` has room for a body of so many bytes at all, in its steps.
@@ -57,13 +65,16 @@ impl ByteBudget {
     }
 
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
-        let limit = (self.limit / 4).max(2 * STEP);
         let (first, further, complete) = Default::default();
-        Arc::new(Share { budget: Arc::clone(self), limit, first, further, complete })
+        Arc::new(Share { budget: Arc::clone(self), first, further, complete })
     }
 }
 
 impl Share {
+    fn limit(&self) -> usize {
+        (self.budget.limit() / 4).max(2 * STEP)
+    }
+
     /// A reservation of nothing yet.
     pub(super) fn reserve(self: &Arc<Self>) -> Reservation {
         Reservation { share: Arc::clone(self), first: 0, further: 0, complete: 0 }
@@ -75,13 +86,13 @@ impl Reservation {
     pub(super) fn cover(&mut self, total: usize) -> Result<(), Exhausted> {
         while self.first + self.further < total {
             let share = &self.share;
-            let half = share.limit / 2;
+            let half = share.limit() / 2;
             let (counter, held, step) = match self.first {
                 0 => (&share.first, &mut self.first, FIRST),
                 _ => (&share.further, &mut self.further, STEP),
             };
             take(counter, step, half)?;
-            if let Err(full) = take(&share.budget.used, step, share.budget.limit) {
+            if let Err(full) = take(&share.budget.used, step, share.budget.limit()) {
                 counter.fetch_sub(step, Ordering::AcqRel);
                 return Err(full);
             }
@@ -93,7 +104,7 @@ impl Reservation {
     /// The body is complete, with so many bytes: from now on it holds its own length, and no step of those that are
     /// arriving. There may be no room left for that, beside all other complete ones.
     pub(super) fn complete(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        take(&self.share.complete, bytes, self.share.limit)?;
+        take(&self.share.complete, bytes, self.share.limit())?;
         let steps = self.first + self.further;
         self.share.first.fetch_sub(std::mem::take(&mut self.first), Ordering::AcqRel);
         self.share.further.fetch_sub(std::mem::take(&mut self.further), Ordering::AcqRel);

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use super::{
-    Ingress,
+    Current,
     answer::Problem,
     client::greeting,
     connections::{Phase, Place},
@@ -24,20 +24,23 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends or is told to.
 pub(super) async fn serve(
-    ingress: Arc<Ingress>,
+    current: Arc<Current>,
     mut stream: TcpStream,
     place: Place,
     stopping: Arc<AtomicBool>,
 ) {
-    let (proxies, metrics) = (Arc::clone(&ingress.proxies), &ingress.metrics.connections);
-    if !greeting::introduced(&proxies, metrics, &mut stream, &place).await {
+    // Nothing else of it is kept: a connection may outlive many configurations.
+    let (proxies, metrics, headers) = {
+        let ingress = current.load();
+        (Arc::clone(&ingress.proxies), Arc::clone(&ingress.metrics), ingress.limits.headers.as_len())
+    };
+    if !greeting::introduced(&proxies, &metrics.connections, &mut stream, &place).await {
         return;
     }
     let connection = Arc::clone(&place.connection);
-    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&ingress.metrics));
-    let headers = ingress.limits.headers.as_len();
+    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&metrics));
     let service = service_fn(|request| {
-        let (ingress, connection, stopping) = (Arc::clone(&ingress), &connection, &stopping);
+        let (ingress, connection, stopping) = (current.load_full(), &connection, &stopping);
         connection.enter(Phase::Request);
         async move {
             let answer = ingress.handle(request, stopping, connection).await;
@@ -60,7 +63,7 @@ pub(super) async fn serve(
         return;
     }
     if place.connection.phase().0 == Phase::Head {
-        ingress.metrics.no_source.answered(Answered::RequestTimeout);
+        metrics.no_source.answered(Answered::RequestTimeout);
         return say_too_slow(http.into_parts()).await;
     }
     Pin::new(&mut http).graceful_shutdown();

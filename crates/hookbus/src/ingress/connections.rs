@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::{body::LINGER, client::Sender};
@@ -102,12 +103,25 @@ impl Connection {
     }
 }
 
-/// The open connections.
+/// What holds for all of them now.
 #[derive(Debug)]
-pub(super) struct Connections {
+struct Rules {
     limit: usize,
     per_address: usize,
     timeouts: Timeouts,
+}
+
+impl Rules {
+    fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let (limit, per_address) = (limits.connections.0, limits.per_address());
+        Self { limit, per_address, timeouts: timeouts.clone() }
+    }
+}
+
+/// The open connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    rules: ArcSwap<Rules>,
     metrics: Arc<ConnectionMetrics>,
     open: Mutex<Open>,
     /// Told whenever one has ended.
@@ -133,15 +147,17 @@ pub(super) struct Place {
 
 impl Connections {
     pub(super) fn new(limits: &Limits, timeouts: &Timeouts, metrics: &Arc<ConnectionMetrics>) -> Arc<Self> {
-        let (limit, per_address) = (limits.connections.0, limits.per_address());
         Arc::new(Self {
-            limit,
-            per_address,
-            timeouts: timeouts.clone(),
+            rules: ArcSwap::from_pointee(Rules::new(limits, timeouts)),
             metrics: Arc::clone(metrics),
             open: Mutex::default(),
             ended: Notify::new(),
         })
+    }
+
+    /// These limits and deadlines hold from now on, for those that are open too. None is closed for that.
+    pub(super) fn set(&self, limits: &Limits, timeouts: &Timeouts) {
+        self.rules.store(Arc::new(Rules::new(limits, timeouts)));
     }
 
     /// Lets a connection in. At a limit the longest idle one (of the same address, at that address's limit) is told
@@ -152,7 +168,7 @@ impl Connections {
     pub(super) fn admit(self: &Arc<Self>, peer: impl Into<Sender>) -> Option<Place> {
         let peer = peer.into();
         let mut open = self.lock();
-        let is_full = open.all.len() - open.evicted >= self.limit;
+        let is_full = open.all.len() - open.evicted >= self.rules.load().limit;
         self.make_room(&mut open, peer.share(), is_full)?;
         open.number += 1;
         let number = open.number;
@@ -174,12 +190,13 @@ impl Connections {
 
     /// Tells one to end where one more of this share, or of all, would be too many. Nothing where none can.
     fn make_room(&self, open: &mut Open, share: Option<IpAddr>, is_full: bool) -> Option<()> {
+        let Rules { limit, per_address, .. } = **self.rules.load();
         let of_share =
-            share.filter(|share| open.by_address.get(share).is_some_and(|count| *count >= self.per_address));
+            share.filter(|share| open.by_address.get(share).is_some_and(|count| *count >= per_address));
         if of_share.is_none() && !is_full {
             return Some(());
         }
-        if open.evicted >= self.limit.div_ceil(4) {
+        if open.evicted >= limit.div_ceil(4) {
             return None;
         }
         let longest = open.longest_idle(of_share)?;
@@ -190,12 +207,13 @@ impl Connections {
 
     /// Tells every connection that has overstayed its phase to end.
     pub(super) fn sweep(&self) {
+        let timeouts = &self.rules.load().timeouts;
         for connection in self.lock().all.values() {
             let (phase, lasted) = connection.phase();
             let limit = match phase {
-                Phase::New => self.timeouts.first_byte.get(),
-                Phase::Idle => self.timeouts.idle.get(),
-                Phase::Head => self.timeouts.headers.get(),
+                Phase::New => timeouts.first_byte.get(),
+                Phase::Idle => timeouts.idle.get(),
+                Phase::Head => timeouts.headers.get(),
                 // The answer and what is left of an unwanted body have had their time.
                 Phase::Closing => CLOSING,
                 Phase::Body | Phase::Request => continue,

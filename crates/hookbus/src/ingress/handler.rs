@@ -82,7 +82,7 @@ impl Ingress {
         let source = source.ok_or(Problem::not_found())?;
         handshake::check_method(&source.verifier, &head.method)?;
         self.admit(source, client)?;
-        let mut room = source.share.reserve();
+        let mut room = source.carried.share.reserve();
         doing.enter(Phase::Body);
         let read = self.read(source, client, head, body, &mut room).await;
         doing.enter(Phase::Request);
@@ -92,7 +92,7 @@ impl Ingress {
         };
         self.verified(source, client)?;
         // Only what is authentic takes a place among the requests in progress.
-        let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
+        let _working = self.requests.begin().ok_or_else(Problem::busy)?;
         let (id, trace) = (event.id().clone(), event.trace_id());
         match self.acceptor.accept(event, source.waiting).await {
             Ok(accepted) => Ok(answer::accepted(source.respond.as_ref(), &id, accepted)),
@@ -129,7 +129,7 @@ impl Ingress {
             return Err(Problem::too_large());
         }
         let refused = |refusal: Refusal| {
-            source.refusals.note(refusal.as_str(), client);
+            source.carried.refusals.note(refusal.as_str(), client);
             source.metrics.refused(refusal);
             Problem::refused(refusal, refusal.as_str(), refusal.explain())
         };

@@ -12,11 +12,13 @@ use std::{
 
 use tokio::{
     io::AsyncWriteExt as _,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
 };
 
-use super::{Ingress, answer::Problem, connection, connections::Connections};
+use super::{Current, Socket, answer::Problem, connection, connections::Connections};
+use crate::config::{Limits, Timeouts};
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -33,11 +35,33 @@ const TURNED_AWAY: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// Nothing once it is closed.
-    socket: Option<TcpListener>,
-    ingress: Arc<Ingress>,
+    socket: Option<Socket>,
+    /// Others to listen at instead.
+    sockets: mpsc::Receiver<Socket>,
+    current: Arc<Current>,
     connections: Arc<Connections>,
     stopping: Arc<AtomicBool>,
     turned_away: Arc<tokio::sync::Semaphore>,
+}
+
+/// What may change while a listener serves.
+#[derive(Debug)]
+pub(crate) struct Rebind {
+    sockets: mpsc::Sender<Socket>,
+    connections: Arc<Connections>,
+}
+
+impl Rebind {
+    /// New connections come by this socket; what waits in the one before is taken in, and those that are open stay.
+    pub(crate) async fn listen(&self, socket: Socket) {
+        // A listener that has ended needs none.
+        let _ = self.sockets.send(socket).await;
+    }
+
+    /// These limits and deadlines hold from now on.
+    pub(crate) fn limit(&self, limits: &Limits, timeouts: &Timeouts) {
+        self.connections.set(limits, timeouts);
+    }
 }
 
 /// How the connections ended.
@@ -48,23 +72,17 @@ pub(crate) struct Stopped {
 }
 
 impl Listener {
-    /// Binds the address.
-    pub(crate) async fn bind(address: SocketAddr, ingress: Ingress) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
-        let connections = Connections::new(&ingress.limits, &ingress.timeouts, &ingress.metrics.connections);
+    /// Listens at a socket, and answers by what is current.
+    pub(crate) fn new(socket: Socket, current: Arc<Current>) -> (Self, Rebind) {
+        let connections = {
+            let ingress = current.load();
+            Connections::new(&ingress.limits, &ingress.timeouts, &ingress.metrics.connections)
+        };
         let turned_away = Arc::new(tokio::sync::Semaphore::new(TURNED_AWAY));
-        Ok(Self {
-            socket: Some(socket),
-            ingress: Arc::new(ingress),
-            connections,
-            stopping: Arc::default(),
-            turned_away,
-        })
-    }
-
-    /// The address it listens at.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), TcpListener::local_addr)
+        let (others, sockets) = mpsc::channel(1);
+        let rebind = Rebind { sockets: others, connections: Arc::clone(&connections) };
+        let stopping = Arc::default();
+        (Self { socket: Some(socket), sockets, current, connections, stopping, turned_away }, rebind)
     }
 
     /// Serves until `stop` is there, then ends in order.
@@ -72,7 +90,7 @@ impl Listener {
     /// What the kernel has accepted for us is served to the end: connections that wait are taken in, those that are
     /// open may bring one more request, and each answer is then the last of its connection. All of that takes no
     /// longer than the grace period.
-    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> Stopped {
+    pub(crate) async fn serve(mut self, stop: impl Future<Output = ()>) -> Stopped {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After a failed accept the kernel would report the same at once, for ever: the next one waits.
@@ -83,6 +101,10 @@ impl Listener {
                 biased;
                 () = &mut stop => break,
                 _ = sweep.tick() => self.connections.sweep(),
+                Some(socket) = self.sockets.recv() => {
+                    self.take_in_waiting();
+                    self.socket = Some(socket);
+                }
                 () = sleep_until(not_before.unwrap_or_else(Instant::now)), if not_before.is_some() => not_before = None,
                 accepted = accept(self.socket.as_ref()), if not_before.is_none() => match accepted {
                     Ok((stream, peer)) => self.open(stream, peer),
@@ -98,17 +120,17 @@ impl Listener {
     }
 
     fn open(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(place) = self.connections.admit(self.ingress.proxies.sender(peer.ip())) else {
+        let Some(place) = self.connections.admit(self.current.load().proxies.sender(peer.ip())) else {
             return self.turn_away(stream);
         };
         // Answers are small and complete: waiting for more to send with them only delays them.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(connection::serve(Arc::clone(&self.ingress), stream, place, Arc::clone(&self.stopping)));
+        tokio::spawn(connection::serve(Arc::clone(&self.current), stream, place, Arc::clone(&self.stopping)));
     }
 
     /// Says 503 to a connection that there is no place for.
     fn turn_away(&self, mut stream: TcpStream) {
-        self.ingress.metrics.connections.turned_away();
+        self.current.load().metrics.connections.turned_away();
         // Where even that is too much, the connection is closed without a word.
         let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() else { return };
         tokio::spawn(async move {
@@ -123,7 +145,9 @@ impl Listener {
 
     /// Takes in what the kernel has accepted already, and closes the socket.
     fn take_in_waiting(&mut self) {
-        let Some(socket) = self.socket.take().and_then(|socket| socket.into_std().ok()) else { return };
+        // What waits in a socket that others have too is theirs.
+        let own = self.socket.take().filter(|socket| !socket.inherited);
+        let Some(socket) = own.and_then(|socket| socket.listener.into_std().ok()) else { return };
         // The socket does not block: it says `WouldBlock` when nobody waits any more. Bounded, because clients may come
         // faster than this goes.
         for _ in 0..BACKLOG {
@@ -141,7 +165,7 @@ impl Listener {
 
     async fn finish(mut self) -> Stopped {
         self.stopping.store(true, Ordering::Release);
-        let deadline = Instant::now() + self.ingress.timeouts.grace.get();
+        let deadline = Instant::now() + self.current.load().timeouts.grace.get();
         self.take_in_waiting();
         let drained = async {
             let last_request = sleep(LAST_REQUEST);
@@ -172,9 +196,9 @@ fn is_clients(error: &io::Error) -> bool {
 }
 
 /// The next connection; none ever comes from a closed socket.
-async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(socket: Option<&Socket>) -> io::Result<(TcpStream, SocketAddr)> {
     match socket {
-        Some(socket) => socket.accept().await,
+        Some(socket) => socket.listener.accept().await,
         None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod budget;
+mod carried;
 pub(crate) mod client;
 mod connection;
 mod connections;
@@ -12,76 +13,71 @@ mod listener;
 mod rates;
 mod refusals;
 mod seldom;
+mod socket;
 mod watched;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
+use std::{collections::HashMap, fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use hookbus_core::Verifier;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 pub(crate) use budget::ByteBudget;
-pub(crate) use listener::Listener;
+pub(crate) use carried::Carried;
+pub(crate) use listener::{Listener, Rebind};
+pub(crate) use socket::Socket;
 
 use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
 };
-use budget::Share;
+use carried::{OfSource, Requests};
 use client::Proxies;
 use handshake::Handshakes;
-use rates::{Addresses, Pace, Taken};
-use refusals::Refusals;
+use rates::{Addresses, Pace};
 
-/// All a request needs.
+/// What requests that begin now are answered by. Each takes it once, at its start, and ends by it.
+pub(crate) type Current = ArcSwap<Ingress>;
+
+/// All a request needs, by one configuration.
 pub(crate) struct Ingress {
     sources: HashMap<Arc<str>, Source>,
     acceptor: Arc<Acceptor>,
     limits: Limits,
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
-    requests: Semaphore,
+    requests: Arc<Requests>,
     proxies: Arc<Proxies>,
     /// How fast an address may send in vain.
     pace: Pace,
     addresses: Arc<Addresses>,
+    /// Closed once no request needs this any more.
+    in_use: watch::Sender<()>,
 }
 
 /// One source, ready to take requests.
 pub(crate) struct Source {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     waiting: Waiting,
-    share: Arc<Share>,
-    refusals: Refusals,
+    carried: OfSource,
     handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
     respond: Option<Respond>,
     /// How fast it may send, where that is limited.
     pace: Option<Pace>,
-    taken: Arc<Taken>,
 }
 
 impl Source {
     pub(crate) fn new(
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         waiting: Waiting,
-        budget: &Arc<ByteBudget>,
+        carried: &Carried,
         metrics: Arc<SourceMetrics>,
     ) -> Self {
-        let refusals = Refusals::new(verifier.source());
+        let carried = carried.source(verifier.source());
         let handshakes = Handshakes::new(verifier.source());
-        let taken = Arc::new(Taken::new(Instant::now()));
-        Self {
-            verifier,
-            waiting,
-            share: budget.share(),
-            refusals,
-            handshakes,
-            metrics,
-            pace: None,
-            taken,
-            respond: None,
-        }
+        Self { verifier, waiting, carried, handshakes, metrics, pace: None, respond: None }
     }
 
     /// With this answer to what was taken over.
@@ -97,17 +93,29 @@ impl Ingress {
         limits: Limits,
         timeouts: Timeouts,
         metrics: Arc<Metrics>,
+        carried: &Carried,
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
-        let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
         let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
-        let addresses = Arc::new(Addresses::new(Instant::now()));
-        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses }
+        let (requests, addresses) = (Arc::clone(&carried.requests), Arc::clone(&carried.addresses));
+        let in_use = watch::Sender::new(());
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, in_use }
     }
 
     /// Believes these proxies, and nobody else, about who the client is.
     pub(crate) fn behind(self, proxies: Proxies) -> Self {
         Self { proxies: Arc::new(proxies), ..self }
+    }
+
+    /// What the requests of a source are verified by.
+    pub(crate) fn verifier(&self, source: &str) -> Option<Arc<Verifier>> {
+        self.sources.get(source).map(|source| Arc::clone(&source.verifier))
+    }
+
+    /// Ends once no request needs this any more.
+    pub(crate) fn unused(&self) -> impl Future<Output = ()> + use<> {
+        let mut in_use = self.in_use.subscribe();
+        async move { while in_use.changed().await.is_ok() {} }
     }
 }
 

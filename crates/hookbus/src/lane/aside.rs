@@ -21,11 +21,11 @@ const FORGET: Duration = Duration::from_mins(10);
 /// be there and nothing be bound to it. Until then the address stays aside, and nothing is logged a second time.
 #[derive(Debug, Default)]
 pub(super) struct Asides {
-    places: HashMap<Address, Aside>,
+    pub(super) places: HashMap<Address, Aside>,
 }
 
 #[derive(Debug)]
-struct Aside {
+pub(super) struct Aside {
     error: SinkError,
     failures: u32,
     since: Instant,

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use hookbus_core::{Address, Envelope, VerifiedEvent};
 
 use crate::config::Order;
@@ -14,20 +15,25 @@ use crate::config::Order;
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     /// What keeps its order, by the name of the source.
-    orders: HashMap<Arc<str>, Order>,
+    orders: ArcSwap<HashMap<Arc<str>, Order>>,
     hasher: RandomState,
 }
 
 impl Groups {
     /// The groups of these sources.
     pub(crate) fn new(orders: impl IntoIterator<Item = (Arc<str>, Order)>) -> Self {
-        Self { orders: orders.into_iter().collect(), hasher: RandomState::new() }
+        Self { orders: ArcSwap::from_pointee(orders.into_iter().collect()), hasher: RandomState::new() }
+    }
+
+    /// From now on these sources have these orders.
+    pub(crate) fn set(&self, orders: impl IntoIterator<Item = (Arc<str>, Order)>) {
+        self.orders.store(Arc::new(orders.into_iter().collect()));
     }
 
     /// An event on its way to this address, in its group. A source that is no longer configured has its order by
     /// subject.
     pub(crate) fn envelope(&self, event: VerifiedEvent, address: Address) -> Envelope {
-        let order = self.orders.get(event.source()).copied().unwrap_or_default();
+        let order = self.orders.load().get(event.source()).copied().unwrap_or_default();
         let subject = match (order, event.subject()) {
             (Order::Source, _) => None,
             (Order::Subject, Some(subject)) => Some(subject),

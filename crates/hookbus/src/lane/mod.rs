@@ -15,6 +15,7 @@ mod arrivals;
 mod aside;
 mod backoff;
 mod budget;
+mod exchange;
 mod giving_up;
 mod groups;
 mod health;
@@ -43,11 +44,13 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(crate) use exchange::{Next, Settled};
 pub(crate) use groups::Groups;
 pub(crate) use ticket::Ticket;
 
 use crate::{dead_letters::LetterBox, metrics::SinkMetrics};
 use budget::{Budget, Charge};
+use exchange::{EXCHANGES, Exchange};
 use health::WAIT;
 use intake::Intake;
 use worker::Worker;
@@ -97,6 +100,7 @@ pub(crate) struct FromJournal {
 pub(crate) struct Lane {
     name: Arc<str>,
     submit: mpsc::Sender<Delivery>,
+    exchange: mpsc::Sender<Exchange>,
     budget: Arc<Budget>,
     metrics: Arc<SinkMetrics>,
     health: watch::Receiver<Health>,
@@ -141,17 +145,22 @@ impl Lane {
         journal: Option<FromJournal>,
     ) -> (Self, Running) {
         let (submit, submitted) = mpsc::channel(config.max_events);
+        let (exchange, exchanges) = mpsc::channel(EXCHANGES);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (health, healthy) = watch::channel(Health::starting());
         let budget = Arc::new(Budget::new(config.max_events, config.max_bytes));
         let metrics = Arc::clone(&config.metrics);
-        let held = Arc::clone(&budget);
-        metrics.pending.from(move || held.pending());
+        // The journal tells of its own, and keeps what requests offer besides.
+        if journal.is_none() {
+            let held = Arc::clone(&budget);
+            metrics.pending.from(move || held.pending());
+        }
         let intake = journal.map(|journal| Intake::new(&name, journal, &config.metrics));
         let requests = Arc::clone(&budget);
         let worker = Worker::new(Arc::clone(&name), sink, config, intake, requests, health.clone());
-        let task = tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, stopped)));
-        (Self { name, submit, budget, metrics, health: healthy }, Running { stop, task })
+        let task =
+            tokio::spawn(supervised(Arc::clone(&name), health, worker.run(submitted, exchanges, stopped)));
+        (Self { name, submit, exchange, budget, metrics, health: healthy }, Running { stop, task })
     }
 
     /// The sink's configured name.
@@ -167,6 +176,12 @@ impl Lane {
     /// How the sink is doing, now and from now on.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Lets what is in flight land, by `deadline`, and closes the sink where `close` is set. The lane sends nothing more before
+    /// it is told how to go on; what waits in it stays. Nothing where it has ended.
+    pub(crate) async fn settle(&self, deadline: tokio::time::Instant, close: bool) -> Option<Settled> {
+        exchange::settle(&self.exchange, deadline, close).await
     }
 
     /// Hands a delivery over. Nothing waits here: where the lane is full, its ticket says so at once.

@@ -173,7 +173,7 @@ impl Worker {
     }
 
     /// Everything may be sent to this place again.
-    fn restore(&mut self, place: &Address) {
+    pub(super) fn restore(&mut self, place: &Address) {
         self.queue.restore(place);
         if let Some(intake) = &mut self.intake {
             intake.want_all(place);

@@ -1,5 +1,6 @@
 //! Lanes against a scripted sink, on paused time.
 
+mod exchange;
 mod journal;
 
 use std::{sync::Arc, time::Duration};

@@ -17,6 +17,7 @@ use super::{
     Delivery, LaneConfig,
     aside::Asides,
     budget::Budget,
+    exchange::Exchange,
     intake::{Came, Intake},
     pace::Pace,
     queue::Queue,
@@ -106,6 +107,7 @@ impl Worker {
     pub(super) async fn run(
         mut self,
         mut submitted: mpsc::Receiver<Delivery>,
+        mut exchanges: mpsc::Receiver<Exchange>,
         mut stopped: oneshot::Receiver<Instant>,
     ) {
         self.spawn_probe(Run::FirstLook(None));
@@ -122,6 +124,7 @@ impl Worker {
                 biased;
                 deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.done(done),
+                Some(exchange) = exchanges.recv() => self.exchange(exchange).await,
                 arrival = next(&mut submitted, &mut incoming, self.intake.as_mut()) => match arrival {
                     Arrival::Journal(came) => self.came(came),
                     Arrival::Requests => incoming.drain(..).for_each(|delivery| self.admit(delivery)),
@@ -204,11 +207,7 @@ impl Worker {
             delivery.missing(stopping.clone(), Duration::from_secs(1));
         }
         self.config.metrics.lane(0, 0);
-        match timeout_at(deadline + OVERRUN, self.sink.close(deadline)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(sink = %self.name, %error, "sink did not close in order"),
-            Err(_) => tracing::warn!(sink = %self.name, "sink did not close in time"),
-        }
+        self.close(deadline).await;
     }
 }
 

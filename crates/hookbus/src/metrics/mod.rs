@@ -13,7 +13,7 @@ mod sinks;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::SystemTime,
 };
 
@@ -32,10 +32,9 @@ pub(crate) struct Metrics {
     started: SystemTime,
     /// Requests that name no source.
     pub(crate) no_source: Arc<SourceMetrics>,
-    /// In the order of the configuration.
-    pub(crate) sources: Vec<Arc<SourceMetrics>>,
-    /// In the order of the configuration.
-    pub(crate) sinks: Vec<Arc<SinkMetrics>>,
+    /// All there were since the start: what was counted never falls.
+    sources: RwLock<Vec<Arc<SourceMetrics>>>,
+    sinks: RwLock<Vec<Arc<SinkMetrics>>>,
     pub(crate) connections: Arc<ConnectionMetrics>,
     /// Shown only where there is a journal.
     pub(crate) journal: Arc<JournalMetrics>,
@@ -44,18 +43,49 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Zeros for every source and sink of `status`.
     pub(crate) fn new(status: Arc<Status>) -> Arc<Self> {
-        let source = |name: &Arc<str>| Arc::new(SourceMetrics::new(Arc::clone(name)));
-        let sources = status.sources.iter().map(|known| source(&known.name)).collect();
-        let sinks = status.sinks.iter().map(|known| Arc::new(SinkMetrics::new(Arc::clone(&known.name))));
-        Arc::new(Self {
-            sinks: sinks.collect(),
-            sources,
-            no_source: source(&"".into()),
+        let configured = status.configured();
+        let metrics = Self {
+            sinks: RwLock::default(),
+            sources: RwLock::default(),
+            no_source: Arc::new(SourceMetrics::new("".into())),
             connections: Arc::default(),
             journal: Arc::default(),
             started: SystemTime::now(),
             status,
-        })
+        };
+        configured.sources.iter().for_each(|known| drop(metrics.source(&known.name)));
+        configured.sinks.iter().for_each(|known| drop(metrics.sink(&known.name)));
+        Arc::new(metrics)
+    }
+
+    /// What is counted of a source, from now on where it is new.
+    pub(crate) fn source(&self, name: &str) -> Arc<SourceMetrics> {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sources.iter().find(|known| &*known.source == name) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(SourceMetrics::new(name.into()));
+        sources.push(Arc::clone(&new));
+        new
+    }
+
+    /// What is counted of a sink, from now on where it is new.
+    pub(crate) fn sink(&self, name: &str) -> Arc<SinkMetrics> {
+        let mut sinks = self.sinks.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sinks.iter().find(|known| &*known.sink == name) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(SinkMetrics::new(name.into()));
+        sinks.push(Arc::clone(&new));
+        new
+    }
+
+    fn sources(&self) -> Vec<Arc<SourceMetrics>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn sinks(&self) -> Vec<Arc<SinkMetrics>> {
+        self.sinks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The registry of all of them, for the text format.
@@ -67,28 +97,30 @@ impl Metrics {
 }
 
 /// Where figures are read from that somebody else keeps, once that is known.
-pub(crate) struct Reading<T>(OnceLock<Box<dyn Fn() -> T + Send + Sync>>);
+pub(crate) struct Reading<T>(Mutex<Option<Arc<dyn Fn() -> T + Send + Sync>>>);
 
 impl<T> Reading<T> {
-    /// Says where to read; the first word stands.
+    /// Says where to read from now on.
     pub(crate) fn from(&self, read: impl Fn() -> T + Send + Sync + 'static) {
-        let _ = self.0.set(Box::new(read));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(read));
     }
 
     /// The figures now; nothing, where nobody has said where to read.
     fn now(&self) -> Option<T> {
-        self.0.get().map(|read| read())
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        read.map(|read| read())
     }
 }
 
 impl<T> Default for Reading<T> {
     fn default() -> Self {
-        Self(OnceLock::new())
+        Self(Mutex::new(None))
     }
 }
 
 impl<T> fmt::Debug for Reading<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reading({})", if self.0.get().is_some() { "known" } else { "not known" })
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        write!(f, "Reading({})", if known { "known" } else { "not known" })
     }
 }

@@ -123,6 +123,13 @@ metrics! {
     /// Events the journal recognised as re-deliveries.
     DUPLICATES = Counter "hookbus_journal_duplicates_total" [];
 
+    /// Configurations that were read anew, by what became of them: applied or refused.
+    RELOADS = Counter "hookbus_config_reloads_total" ["result"];
+    /// 1 where the newest configuration and all secrets are in use, 0 where something of them was refused.
+    RELOAD_SUCCESSFUL = Gauge "hookbus_config_last_reload_successful" [];
+    /// When the configuration in use was loaded, in seconds since 1970.
+    RELOADED = Gauge "hookbus_config_last_reload_success_timestamp_seconds" [];
+
     /// 1 where `/readyz` says ready, else 0.
     READY = Gauge "hookbus_ready" [];
     /// 1, with the version that runs.

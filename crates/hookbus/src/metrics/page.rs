@@ -33,6 +33,7 @@ impl Collector for Metrics {
         self.deliveries(&mut page)?;
         self.lanes(&mut page)?;
         self.journal(&mut page)?;
+        self.reloads(&mut page)?;
         page.gauges(&names::READY, [([], f64::from(self.status.is_ready()))])?;
         page.info(&names::BUILD, [env!("CARGO_PKG_VERSION")])?;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -42,7 +43,8 @@ impl Collector for Metrics {
 
 impl Metrics {
     fn requests(&self, page: &mut Page<'_>) -> fmt::Result {
-        let sources = || self.sources.iter().map(|source| -> &SourceMetrics { source });
+        let all = self.sources();
+        let sources = || all.iter().map(|source| -> &SourceMetrics { source });
         let with_none = || sources().chain([&*self.no_source]);
         page.counters(
             &names::REQUESTS,
@@ -58,9 +60,18 @@ impl Metrics {
             &names::BODY_BYTES,
             sources().map(|source| ([&*source.source], get(&source.body_bytes))),
         )?;
+        let configured = self.status.configured();
         let awaiting =
-            self.status.sources.iter().map(|source| ([&*source.name], f64::from(source.awaits_secret)));
+            configured.sources.iter().map(|source| ([&*source.name], f64::from(source.awaits_secret)));
         page.gauges(&names::AWAITING_SECRET, awaiting)
+    }
+
+    fn reloads(&self, page: &mut Page<'_>) -> fmt::Result {
+        let figures = self.status.reloads.figures();
+        page.counters(&names::RELOADS, figures.results.map(|(result, count)| ([result], count)))?;
+        page.gauges(&names::RELOAD_SUCCESSFUL, [([], f64::from(figures.current))])?;
+        let loaded = figures.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
+        page.gauges(&names::RELOADED, [([], loaded.as_secs_f64())])
     }
 
     fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -74,7 +85,8 @@ impl Metrics {
     }
 
     fn deliveries(&self, page: &mut Page<'_>) -> fmt::Result {
-        let sinks = || self.sinks.iter().map(|sink| -> &SinkMetrics { sink });
+        let all = self.sinks();
+        let sinks = || all.iter().map(|sink| -> &SinkMetrics { sink });
         page.counters(&names::DELIVERED, sinks().map(|sink| ([&*sink.sink], sink.delivered())))?;
         page.counters(&names::ATTEMPTS, sinks().flat_map(|sink| labelled(&sink.sink, sink.outcomes())))?;
         page.counters(&names::ERRORS, sinks().flat_map(|sink| labelled(&sink.sink, sink.errors())))?;
@@ -88,12 +100,14 @@ impl Metrics {
     }
 
     fn lanes(&self, page: &mut Page<'_>) -> fmt::Result {
-        let states = self.status.sinks.iter().flat_map(|sink| {
+        let configured = self.status.configured();
+        let states = configured.sinks.iter().flat_map(|sink| {
             let now = sink.health().state;
             HealthState::ALL.map(|state| ([&*sink.name, state.as_str()], f64::from(state == now)))
         });
         page.gauges(&names::SINK_STATE, states)?;
-        let sinks = || self.sinks.iter().map(|sink| -> &SinkMetrics { sink });
+        let all = self.sinks();
+        let sinks = || all.iter().map(|sink| -> &SinkMetrics { sink });
         let gauge = |value: fn(&SinkMetrics) -> f64| sinks().map(move |sink| ([&*sink.sink], value(sink)));
         page.gauges(&names::LANE_EVENTS, gauge(|sink| get(&sink.lane_events) as f64))?;
         page.gauges(&names::BATCHES_IN_FLIGHT, gauge(|sink| get(&sink.batches_in_flight) as f64))?;

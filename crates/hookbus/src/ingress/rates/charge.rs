@@ -21,7 +21,7 @@ impl Ingress {
         let Some(address) = client.allowance() else { return Ok(()) };
         self.addresses.admit(address, self.pace, Instant::now()).map_err(|wait| {
             let problem = Problem::address_limited(wait);
-            source.refusals.note(problem.reason(), client);
+            source.carried.refusals.note(problem.reason(), client);
             problem
         })
     }
@@ -32,7 +32,10 @@ impl Ingress {
         if let Some(address) = client.allowance() {
             self.addresses.authentic(address, now);
         }
-        source.pace.map_or(Ok(()), |pace| source.taken.take(pace, now)).map_err(Problem::source_limited)
+        source
+            .pace
+            .map_or(Ok(()), |pace| source.carried.taken.take(pace, now))
+            .map_err(Problem::source_limited)
     }
 
     /// Charges a client for a request that was answered so, where that was in vain.

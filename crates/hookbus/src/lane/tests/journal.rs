@@ -19,15 +19,17 @@ use crate::{
     lane::{FromJournal, Groups, JOURNAL_EVENTS},
 };
 
-struct Stand {
+pub(super) struct Stand {
     journal: Journal,
     /// The other end of the lane's backlog.
     backlog: Backlog,
     /// A sink without a lane gets all that is appended here too: by this it is known what numbers the journal gave.
     witness: Mutex<(Backlog, Vec<EntryId>)>,
-    lane: Lane,
+    pub(super) lane: Lane,
     running: Running,
-    sink: ScriptedSink,
+    pub(super) sink: ScriptedSink,
+    /// What the lane puts into groups by.
+    pub(super) groups: Arc<Groups>,
     letters: Arc<LetterBox>,
     folder: TempDir,
 }
@@ -36,16 +38,17 @@ fn journal() -> Journal {
     Journal::in_memory(&[Arc::from("bus"), Arc::from("witness")])
 }
 
-fn stand(sink: ScriptedSink) -> Stand {
+pub(super) fn stand(sink: ScriptedSink) -> Stand {
     stand_on(journal(), sink)
 }
 
 fn stand_on(journal: Journal, sink: ScriptedSink) -> Stand {
     let folder = tempfile::tempdir().unwrap();
     let letters = Arc::new(LetterBox::at(folder.path().join("data"), 64 << 20));
+    let groups = Arc::new(Groups::default());
     let from = FromJournal {
         backlog: journal.backlog(0),
-        groups: Arc::new(Groups::default()),
+        groups: Arc::clone(&groups),
         dead_letters: Arc::clone(&letters),
     };
     let config = LaneConfig {
@@ -57,11 +60,11 @@ fn stand_on(journal: Journal, sink: ScriptedSink) -> Stand {
     };
     let (lane, running) = Lane::start("bus".into(), Arc::new(sink.clone()), config, Some(from));
     let witness = Mutex::new((journal.backlog(1), Vec::new()));
-    Stand { backlog: journal.backlog(0), journal, witness, lane, running, sink, letters, folder }
+    Stand { backlog: journal.backlog(0), journal, witness, lane, running, sink, groups, letters, folder }
 }
 
 impl Stand {
-    fn append(&self, id: &str, subject: &str, topic: &str) {
+    pub(super) fn append(&self, id: &str, subject: &str, topic: &str) {
         append(&self.journal, &[0, 1], id, subject, topic);
         let mut witness = self.witness.lock().unwrap();
         let (backlog, numbers) = &mut *witness;
@@ -70,6 +73,10 @@ impl Stand {
         backlog.resolve(seen[0].id);
         // Of its record it is the second destination.
         numbers.push(EntryId { destination: 0, ..seen[0].id });
+    }
+
+    pub(super) fn state(&self) -> HealthState {
+        self.lane.health().borrow().state
     }
 
     /// The `n`th event that was appended, from 1.
@@ -83,11 +90,11 @@ impl Stand {
     }
 
     /// How many events are not resolved.
-    fn unresolved(&self) -> u64 {
+    pub(super) fn unresolved(&self) -> u64 {
         self.journal.pending()[0].events
     }
 
-    fn sent(&self) -> Vec<String> {
+    pub(super) fn sent(&self) -> Vec<String> {
         self.sink.batches().concat()
     }
 
@@ -112,7 +119,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Lets the paused clock run until something holds.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..200_000 {
         if holds() {
             return;
