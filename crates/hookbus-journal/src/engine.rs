@@ -185,15 +185,19 @@ impl Engine {
     pub(crate) fn wait_until_safe(&self, sequence: u64) -> bool {
         let mut open = self.open();
         while open.durable <= sequence {
-            if self.stopping.load(Ordering::Acquire)
-                || matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed))
-            {
+            if self.has_ended(&open) {
                 return false;
             }
             let waited = self.safe.wait_timeout(open, IDLE);
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Whether nothing becomes safe any more.
+    pub(crate) fn has_ended(&self, open: &Open) -> bool {
+        let failed = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
+        failed || self.ended.load(Ordering::Acquire)
     }
 
     /// Seals the record of an event where it has room: in this segment, or in the next one.

@@ -24,9 +24,9 @@ const NOTED: Duration = Duration::from_millis(250);
 /// The first segments are no larger than this; each next one is up to four times as large.
 pub(crate) const FIRST: u64 = 8 << 20;
 
-/// Keeps house until the journal is closed.
+/// Keeps house until nothing is written any more: the last notes may need another segment.
 pub(crate) fn keep(engine: &Engine) {
-    while !engine.stopping.load(Ordering::Acquire) {
+    while !engine.ended.load(Ordering::Acquire) {
         look(engine);
         let soon = engine.open().reserved != Reserved::No;
         engine.keeping.wait(if soon { SOON } else { LOOK });
@@ -41,8 +41,8 @@ pub(crate) fn look(engine: &Engine) {
         engine.seal_finished();
         engine.write_tables();
         engine.make_next();
-        // The copies may have filled the next segment.
-        if !engine.free_ahead() || engine.stopping.load(Ordering::Acquire) {
+        // The copies may have filled the next segment. At the end nobody needs them ahead of time.
+        if engine.stopping.load(Ordering::Acquire) || !engine.free_ahead() {
             break;
         }
     }
@@ -113,6 +113,8 @@ impl Engine {
                 // rest of `max_size` is for.
                 let spare = self.bytes() + capacity <= self.settings.max_size;
                 match self.free(&oldest) {
+                    // The last notes are worth it: the next start has more room by them.
+                    carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => break,
                     carry::Outcome::TooMuch => return Err(JournalError::Full),
                     carry::Outcome::Done if oldest.number < self.needed() => {}
                     carry::Outcome::Done | carry::Outcome::NotNow if spare => break,
