@@ -355,3 +355,33 @@ async fn a_journal_of_a_newer_version_is_refused_and_stays_as_it_is() {
     disk.put(name, &old);
     assert_eq!(all(&disk, small(4096 * KIB)).await, accepted);
 }
+
+#[tokio::test]
+async fn a_torn_group_leaves_no_count_of_what_it_took() {
+    let disk = SimFolder::new();
+    let rig = Rig::open_with(Arc::new(disk.clone()), small(4096 * KIB), &sinks(&["one", "two"])).unwrap();
+    for at in 0..600 {
+        let appended = rig.journal.append(&event(&format!("e{at}"), 150), &rig::destinations(&[0])).await;
+        let Ok(Appended::New(commit)) = appended else { panic!("{appended:?}") };
+        if at == 599 {
+            commit.durable().await.unwrap();
+        }
+    }
+    let mut backlog = rig.journal.backlog(0);
+    let taken = take(&mut backlog, 600).await;
+    // An event, and behind it how far the sink has got: so much has changed that it is noted with the next group.
+    disk.fail(Failure::new(Operation::Sync, ErrorKind::Other).of(".segment"));
+    backlog.resolve_all(taken.iter().map(|entry| entry.id));
+    let torn = rig.accept(&event("torn", 3000), &[0, 1]).await;
+    assert!(matches!(torn, Err(JournalError::Failed)), "{torn:?}");
+    rig.close().await;
+    for seed in 0..200 {
+        let disk = disk.power_cut(seed);
+        let rig = Rig::open_with(Arc::new(disk), small(4096 * KIB), &sinks(&["one", "two"])).unwrap();
+        for sink in 0..2 {
+            let there = drain(&mut rig.journal.backlog(sink)).await.len() as u64;
+            assert_eq!(rig.journal.pending()[sink].events, there, "sink {sink}, cut {seed}");
+        }
+        rig.close().await;
+    }
+}
