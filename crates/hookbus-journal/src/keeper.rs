@@ -1,6 +1,7 @@
 //! The thread that keeps house: it makes the next segment, writes footers, and lets go of what nobody needs.
 
 use std::{
+    io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -47,6 +48,7 @@ pub(crate) fn look(engine: &Engine) {
         }
     }
     engine.let_go_of_old();
+    engine.recount();
 }
 
 impl Engine {
@@ -105,7 +107,7 @@ impl Engine {
 
     /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
     fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
-        let mut again = None;
+        let refused = |error| JournalError::Disk(Arc::new(error));
         while self.bytes() + capacity > self.usual_size() {
             let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
             if oldest.number >= self.needed() {
@@ -121,16 +123,18 @@ impl Engine {
                     carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
                 }
             }
-            self.store.segments().remove(&oldest.number);
-            if oldest.header.capacity == capacity && self.bytes() + capacity <= self.usual_size() {
-                again = Some(oldest.number);
+            // It is let go of when it is gone from the disk, and not before: what is counted is what is there.
+            let left = self.bytes() - oldest.bytes();
+            if oldest.header.capacity == capacity && left + capacity <= self.usual_size() {
+                let (old, new) = (segment::name(oldest.number), segment::name(number));
+                self.store.folder.rename(&old, &new).map_err(refused)?;
+                self.store.segments().remove(&oldest.number);
                 break;
             }
-            self.remove(&oldest);
+            self.remove(&oldest).map_err(refused)?;
         }
         let header = Header { begun: seconds(SystemTime::now()), capacity };
-        let made = Segment::make(&*self.store.folder, &self.store.key, number, header, again);
-        made.map_err(|error| JournalError::Disk(Arc::new(error)))
+        Segment::make(&*self.store.folder, &self.store.key, number, header).map_err(refused)
     }
 
     /// What all segments may take while nothing has to be copied on: one less than all they may.
@@ -190,6 +194,8 @@ impl Engine {
         let outcome = match needed {
             false => carry::Outcome::Done,
             true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,
+            // A disk that cannot be read is given time.
+            true if self.unreadable().is_some_and(|since| since.elapsed() < LOOK) => carry::Outcome::NotNow,
             true => carry::carry(self, oldest),
         };
         if outcome == carry::Outcome::Done {
@@ -225,15 +231,20 @@ impl Engine {
             if !(old || empty) || oldest.number >= self.needed() {
                 return;
             }
-            self.store.segments().remove(&oldest.number);
-            self.remove(&oldest);
+            if let Err(error) = self.remove(&oldest) {
+                tracing::warn!(segment = oldest.number, %error, "cannot remove a segment that nobody needs");
+                return;
+            }
         }
     }
 
-    fn remove(&self, segment: &Segment) {
-        let removed = self.store.folder.remove(&segment::name(segment.number));
-        if let Err(error) = removed.and_then(|()| self.store.folder.sync()) {
-            tracing::warn!(segment = segment.number, %error, "cannot remove a segment that nobody needs");
+    /// Removes the file of a segment, and lets go of it when that is done.
+    fn remove(&self, segment: &Segment) -> io::Result<()> {
+        match self.store.folder.remove(&segment::name(segment.number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        self.store.segments().remove(&segment.number);
+        self.store.folder.sync()
     }
 }

@@ -23,7 +23,7 @@ use super::{
     body::{self, Unread},
     connections::{Connection, Phase},
 };
-use crate::metrics::Answered;
+use crate::{accept::NotAccepted, metrics::Answered};
 
 /// What a request comes to before it is answered.
 enum Read {
@@ -95,10 +95,13 @@ impl Ingress {
                 tracing::debug!(
                     source = source.verifier.source(),
                     id = id.as_str(),
-                    why = refused.why,
+                    why = refused.why(),
                     "not accepted"
                 );
-                Err(Problem::not_accepted(refused.retry_after))
+                Err(match refused {
+                    NotAccepted::Now { retry_after, .. } => Problem::not_accepted(retry_after),
+                    NotAccepted::TooLarge => Problem::too_large(),
+                })
             }
         }
     }
