@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
     format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
     moving::{Move, Moved, Need},
-    segment::{START, Segment},
+    segment::{Evidence, START, Segment},
 };
 
 /// Copies that may wait for the disk.
@@ -132,12 +132,14 @@ impl Carrying<'_> {
         let taken: Vec<HashMap<u64, Vec<EntryId>>> =
             self.moves.iter().map(|(_, begun)| by_offset(&begun.taken)).collect();
         let end = self.oldest.end().unwrap_or(self.oldest.header.capacity);
-        self.oldest.scan(&self.engine.store.key, START, end, |offset, record| {
+        let scan = self.oldest.scan(&self.engine.store.key, START, end, |offset, record| {
             match self.copy_of(pass, offset, record, &taken) {
                 Some(copy) => visit(record, copy),
                 None => ControlFlow::Continue(()),
             }
         })?;
+        // Nobody reads it after this.
+        self.engine.store.report(self.oldest, &scan, Evidence::of(self.oldest), None);
         Ok(())
     }
 

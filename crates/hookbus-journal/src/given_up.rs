@@ -32,7 +32,13 @@ struct Ended {
 
 impl GivenUp {
     /// The event ended as a dead letter there.
-    pub(crate) fn insert(&mut self, identity: Identity, to: DestinationHash, now: SystemTime, window: Duration) {
+    pub(crate) fn insert(
+        &mut self,
+        identity: Identity,
+        to: DestinationHash,
+        now: SystemTime,
+        window: Duration,
+    ) {
         let now = seconds(now);
         let ended = self.by_identity.entry(identity).or_default();
         ended.at = now;
@@ -84,7 +90,8 @@ mod tests {
     #[test]
     fn it_is_bounded_by_the_window_and_by_count() {
         let (mut given_up, to) = (GivenUp::default(), DestinationHash::MIN);
-        let (start, window) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), Duration::from_secs(60));
+        let (start, window) =
+            (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), Duration::from_secs(60));
         for number in 0..100 {
             given_up.insert(identity(number), to, start + Duration::from_secs(number), window);
         }

@@ -197,11 +197,12 @@ impl Journal {
         let (mut asked, search) = self.engine.ask(event, destinations, SystemTime::now())?;
         if let Some(search) = search {
             let found = tokio::task::spawn_blocking(move || search.run()).await;
-            asked.found = found.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).unwrap_or_else(|error| {
-                // In doubt an event is new.
-                tracing::warn!(%error, "cannot read which events were accepted before");
-                None
-            });
+            asked.found =
+                found.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).unwrap_or_else(|error| {
+                    // In doubt an event is new.
+                    tracing::warn!(%error, "cannot read which events were accepted before");
+                    None
+                });
         }
         Some(asked)
     }

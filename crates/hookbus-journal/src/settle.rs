@@ -61,7 +61,9 @@ impl Engine {
                 return;
             }
             let mut cursor = feed.cursor();
-            let Some((events, bytes)) = cursor.all_held().filter(|held| *held != feed.pending()) else { continue };
+            let Some((events, bytes)) = cursor.all_held().filter(|held| *held != feed.pending()) else {
+                continue;
+            };
             feed.events.store(events, Ordering::Relaxed);
             feed.bytes.store(bytes, Ordering::Relaxed);
             cursor.note_all();

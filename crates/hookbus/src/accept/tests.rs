@@ -11,7 +11,7 @@ use hookbus_journal::{Journal, Letter};
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::{Instant, advance};
 
-use super::{Acceptor, Disposition, Waiting};
+use super::{Acceptor, Disposition, NotAccepted, Waiting};
 use crate::{
     config::Ack,
     control::{NotRedriven, Redrive as _},
