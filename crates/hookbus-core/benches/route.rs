@@ -83,7 +83,7 @@ fn router(numbers: std::ops::Range<usize>) -> Router {
             name: format!("route-{number}").into(),
             sources: Vec::new(),
             types: types(number).iter().map(|text| text.parse().expect("it is a pattern")).collect(),
-            to: vec![Target { sink: 0, address: vec![(topic, "hooks".parse().expect("it is a template"))] }],
+            to: vec![Target::new(0, vec![(topic, "hooks".parse().expect("it is a template"))])],
         }
     };
     Router::new([Arc::from(SOURCE)], &numbers.map(route).collect::<Vec<_>>())
@@ -112,7 +112,7 @@ impl Events {
         let headers: HeaderMap = self.scheme.sign(to_sign).expect("the secret fits").into_iter().collect();
         match self.verifier.examine(RequestHead { method: &method, query: None, headers: &headers }) {
             Ok(Examined::Claim(claim)) => claim.verify(body.into(), now).expect("it was signed"),
-            Ok(Examined::MaybeProbe(_)) | Err(_) => unreachable!("the request is signed"),
+            Ok(_) | Err(_) => unreachable!("the request is signed"),
         }
     }
 }

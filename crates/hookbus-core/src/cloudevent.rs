@@ -1,6 +1,6 @@
 //! An event as a CloudEvent (CNCF CloudEvents 1.0.2): its attributes, and the structured form as one line of JSON.
 
-use std::{fmt, io::Write as _};
+use std::{borrow::Cow, fmt, io::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{
@@ -8,15 +8,23 @@ use serde::{
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::VerifiedEvent;
+use crate::{VerifiedEvent, form::View};
 
 /// Deeper nesting is written as `data_base64`: readers commonly stop at 128 levels.
 const MAX_DEPTH: usize = 100;
 
+/// The content type of the structured form.
+pub(crate) const STRUCTURED: &str = "application/cloudevents+json; charset=UTF-8";
+
 impl VerifiedEvent {
     /// Calls `each` with every CloudEvents attribute that has a value, in a fixed order: `specversion`, `id`,
     /// `source`, `type`, `time`, `subject`, `datacontenttype`, then extensions sorted by name.
+    ///
+    /// Of a structured event all of them stand in its body, and `datacontenttype` says so.
     pub fn attributes(&self, mut each: impl FnMut(&'static str, &str)) {
+        if self.is_structured() {
+            return each("datacontenttype", STRUCTURED);
+        }
         each("specversion", "1.0");
         each("id", self.id().as_str());
         each("source", &format!("/hooks/{}", self.source()));
@@ -34,11 +42,20 @@ impl VerifiedEvent {
         if let Some(method) = self.signed_method() {
             each("hookbusmethod", method);
         }
+        if let Some(pointers) = self.redacted() {
+            each("hookbusredacted", pointers);
+        }
         if !self.unsigned_attributes().is_empty() {
             each("hookbusunsigned", &self.unsigned_attributes().join(","));
         }
         if let Some(url) = self.signed_url() {
             each("hookbusurl", url);
+        }
+        if let Some(trace) = self.trace() {
+            each("traceparent", &trace.to_string());
+            if let Some(state) = trace.state() {
+                each("tracestate", state);
+            }
         }
     }
 
@@ -66,39 +83,60 @@ impl VerifiedEvent {
     /// The body is exact: `data` holds its bytes where they are one line of JSON without outer white space,
     /// `data_base64` holds it otherwise. `hookbusproof` holds the proof headers as a JSON object in a string.
     pub fn write_structured(&self, line: &mut Vec<u8>) {
-        line.push(b'{');
-        self.attributes(|name, value| {
-            write_member(line, name, value);
-            line.push(b',');
+        self.write_json(line, |text| !text.contains(['\n', '\r']));
+        line.push(b'\n');
+    }
+
+    /// Appends the structured form as a message of its own: as a line, but `data` may have several lines.
+    pub(crate) fn write_message(&self, message: &mut Vec<u8>) {
+        self.write_json(message, |_| true);
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>, fits: impl Fn(&str) -> bool) {
+        let event = &*self.without_envelope();
+        out.push(b'{');
+        event.attributes(|name, value| {
+            write_member(out, name, value);
+            out.push(b',');
         });
-        let proof: serde_json::Map<_, _> = self
+        let proof: serde_json::Map<_, _> = event
             .proof_headers()
             .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned().into()))
             .collect();
         if !proof.is_empty() {
-            write_member(line, "hookbusproof", &serde_json::Value::Object(proof).to_string());
-            line.push(b',');
+            write_member(out, "hookbusproof", &serde_json::Value::Object(proof).to_string());
+            out.push(b',');
         }
-        match self.inline_json() {
+        match event.inline_json().filter(|text| fits(text)) {
             Some(json) => {
-                line.extend_from_slice(b"\"data\":");
-                line.extend_from_slice(json.as_bytes());
+                out.extend_from_slice(b"\"data\":");
+                out.extend_from_slice(json.as_bytes());
             }
             None => {
-                line.extend_from_slice(b"\"data_base64\":\"");
-                line.extend_from_slice(STANDARD.encode(self.body()).as_bytes());
-                line.push(b'"');
+                out.extend_from_slice(b"\"data_base64\":\"");
+                out.extend_from_slice(STANDARD.encode(event.body()).as_bytes());
+                out.push(b'"');
             }
         }
-        line.extend_from_slice(b"}\n");
+        out.push(b'}');
     }
 
-    /// The body, where it can stand in a line of JSON as it is.
+    /// The event that a structured one holds.
+    fn without_envelope(&self) -> Cow<'_, Self> {
+        match self.view() {
+            Some(View { envelope: Some(_), masked: None }) => Cow::Owned(self.as_received()),
+            Some(View { envelope: Some(_), masked }) => {
+                Cow::Owned(self.with_view(View { envelope: None, masked: masked.clone() }))
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
+    /// The body, where it can stand in JSON as it is.
     fn inline_json(&self) -> Option<&str> {
         let declared = self.content_type().is_none_or(is_json) && self.content_encoding().is_none();
         let text = std::str::from_utf8(self.body()).ok().filter(|_| declared)?;
-        let one_line = !text.contains(['\n', '\r']) && text.trim_ascii().len() == text.len();
-        (one_line && Readable::check(text).is_ok()).then_some(text)
+        (text.trim_ascii().len() == text.len() && Readable::check(text).is_ok()).then_some(text)
     }
 }
 

@@ -10,6 +10,12 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::{
+    Trace, TraceId,
+    cloudevent::STRUCTURED,
+    form::{MaskedBody, View},
+};
+
 /// Headers a consumer needs to verify an event again, in the order of its scheme.
 pub(crate) type ProofHeaders = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
@@ -21,6 +27,8 @@ pub(crate) type ProofHeaders = SmallVec<[(HeaderName, HeaderValue); 4]>;
 #[derive(Clone)]
 pub struct VerifiedEvent {
     inner: Arc<Inner>,
+    /// What is shown in place of what was received: see [`VerifiedEvent::in_form`].
+    view: Option<Arc<View>>,
 }
 
 /// What `verify` found out; only that module fills it in.
@@ -38,17 +46,33 @@ pub(crate) struct Inner {
     pub(crate) signed_method: Option<Box<str>>,
     pub(crate) signed_url: Option<Box<str>>,
     pub(crate) many: bool,
+    /// None in records of before there were any.
+    pub(crate) trace: Option<Trace>,
     pub(crate) body: Bytes,
 }
 
 impl VerifiedEvent {
     /// Seals what `verify` proved. Private to this crate: this is the promise *authentic*.
     pub(crate) fn seal(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), view: None }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
+    }
+
+    pub(crate) fn view(&self) -> Option<&View> {
+        self.view.as_deref()
+    }
+
+    /// The event as it was received, whatever form it is in.
+    #[must_use]
+    pub fn as_received(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), view: None }
+    }
+
+    pub(crate) fn with_view(&self, view: View) -> Self {
+        Self { inner: Arc::clone(&self.inner), view: Some(Arc::new(view)) }
     }
 
     /// Name of the source in the configuration, such as `fastpix`.
@@ -86,25 +110,56 @@ impl VerifiedEvent {
         self.inner.received
     }
 
-    /// The body as received, byte for byte.
+    /// The body as received, byte for byte; of an event in another [form](VerifiedEvent::in_form) what is to be put at
+    /// its destination.
     pub fn body(&self) -> &Bytes {
-        &self.inner.body
+        match self.view() {
+            Some(View { envelope: Some(body), .. } | View { masked: Some(MaskedBody { body, .. }), .. }) => {
+                body
+            }
+            _ => &self.inner.body,
+        }
     }
 
     /// Headers a consumer needs to verify the body again. Bearer headers (a token that *is* the secret) are never
-    /// among them.
+    /// among them. A masked event has none, a structured one holds them in its body.
     pub fn proof_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.inner.proof.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+        let proof = if self.view.is_some() { &[] } else { &self.inner.proof[..] };
+        proof.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
-    /// The request's `Content-Type`, where it is readable text.
+    /// The request's `Content-Type`, where it is readable text; of a structured event that of the structured form.
     pub fn content_type(&self) -> Option<&str> {
-        self.inner.content_type.as_ref().and_then(|value| value.to_str().ok())
+        match self.is_structured() {
+            true => Some(STRUCTURED),
+            false => self.inner.content_type.as_ref().and_then(|value| value.to_str().ok()),
+        }
     }
 
     /// The request's `Content-Encoding`: the body is forwarded as it came, so a consumer has to undo it.
     pub fn content_encoding(&self) -> Option<&str> {
-        self.inner.content_encoding.as_ref().and_then(|value| value.to_str().ok())
+        let encoding = self.inner.content_encoding.as_ref().filter(|_| self.view.is_none());
+        encoding.and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether it is shown as one JSON document that holds all of it.
+    pub fn is_structured(&self) -> bool {
+        self.view().is_some_and(|view| view.envelope.is_some())
+    }
+
+    /// The JSON pointers of what is masked in it, as a JSON array; nothing where nothing is.
+    pub fn redacted(&self) -> Option<&str> {
+        Some(&self.view()?.masked.as_ref()?.pointers)
+    }
+
+    /// The trace it belongs to. Events that were accepted before there were traces have none.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.inner.trace.as_ref()
+    }
+
+    /// The id of its trace, for log lines.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace().map(Trace::id)
     }
 
     /// Attributes of this event that the signature does not cover, by their CloudEvents names.
@@ -130,7 +185,18 @@ impl VerifiedEvent {
     /// Bytes this event holds in memory, roughly: body, headers and names.
     pub fn size(&self) -> usize {
         let proof: usize = self.inner.proof.iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
-        self.inner.body.len() + proof + self.inner.id.text.len() + self.event_type().len() + 256
+        let view = self.view().map_or(0, |view| {
+            let masked = view.masked.as_ref().map_or(0, |masked| masked.body.len());
+            masked + view.envelope.as_ref().map_or(0, Bytes::len)
+        });
+        let state = self.trace().and_then(Trace::state).map_or(0, str::len);
+        self.inner.body.len()
+            + view
+            + proof
+            + state
+            + self.inner.id.text.len()
+            + self.event_type().len()
+            + 256
     }
 }
 

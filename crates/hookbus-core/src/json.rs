@@ -27,6 +27,11 @@ impl Pointer {
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         if tokens.len() > 16 { Err("a JSON pointer has at most 16 steps") } else { Ok(Self(tokens)) }
     }
+
+    /// Its steps, from the document down.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|token| &**token)
+    }
 }
 
 /// Pointers compiled into a tree, so that one pass over the body answers them all.

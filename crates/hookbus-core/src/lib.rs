@@ -4,29 +4,35 @@ mod cloudevent;
 pub mod config;
 mod error;
 mod event;
+pub mod form;
 mod health;
 mod json;
 mod name;
 pub mod record;
+pub mod redaction;
 pub mod registry;
 pub mod route;
 pub mod secret;
 pub mod sink;
 mod tls;
+mod trace;
 pub mod units;
 pub mod verify;
 
 pub use error::{ErrorKind, RetryClass, SinkError};
 pub use event::{EventId, EventTime, IdOrigin, VerifiedEvent};
+pub use form::{Form, Format};
 pub use health::{Health, HealthState};
 pub use name::nearest;
 pub use record::RecordKey;
+pub use redaction::Redaction;
 pub use registry::{SinkContext, SinkPlugin, SinkRegistry};
 pub use route::Router;
 pub use secret::{Secret, SecretRef};
 pub use sink::{Address, Batch, Capabilities, Envelope, Outcome, Position, Probe, Report, Sink, sink_fn};
 pub use tls::TlsConfig;
-pub use verify::{Claim, Refusal, RequestHead, Scheme, Verifier};
+pub use trace::{Trace, TraceId};
+pub use verify::{Claim, HandshakeAnswer, Refusal, RequestHead, Scheme, Verifier};
 
 /// The clock every deadline is measured on; it follows tokio's paused time in tests.
 pub use tokio::time::Instant;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::{
-    ErrorKind, Secret, SecretRef, Sink, SinkError,
+    ErrorKind, Format, Secret, SecretRef, Sink, SinkError,
     config::{self, Problem, Table},
     nearest,
     sink::AddressKey,
@@ -24,6 +24,11 @@ pub trait SinkPlugin: Send + Sync + 'static {
 
     /// The keys of an address at such a sink, in the order they are shown.
     const ADDRESS: &'static [AddressKey];
+
+    /// The formats an event can have there, the one it has where a route does not say first. A sink that puts
+    /// [`Envelope::event`](crate::Envelope::event)'s body, attributes and proof where they belong does both without
+    /// knowing; one that has a layout of its own says which one that is.
+    const FORMATS: &'static [Format] = &Format::ALL;
 
     /// The keys of a `[sinks.NAME]` table beside `type`. Use `deny_unknown_fields`, kebab-case names and a doc
     /// comment on each field: the JSON Schema and the error messages come from them.
@@ -132,6 +137,7 @@ impl fmt::Debug for Prepared {
 pub struct SinkType {
     name: &'static str,
     address: &'static [AddressKey],
+    formats: &'static [Format],
     schema: fn() -> schemars::Schema,
     read: Box<Reader>,
 }
@@ -147,6 +153,11 @@ impl SinkType {
     /// The keys of its addresses.
     pub fn address(&self) -> &'static [AddressKey] {
         self.address
+    }
+
+    /// The formats an event can have there, the default first.
+    pub fn formats(&self) -> &'static [Format] {
+        self.formats
     }
 
     /// JSON Schema of its configuration.
@@ -225,6 +236,7 @@ impl SinkRegistry {
         self.insert(SinkType {
             name: P::TYPE,
             address: P::ADDRESS,
+            formats: P::FORMATS,
             schema: || schemars::schema_for!(P::Config),
             read: Box::new(|table| {
                 let config: P::Config = config::read(table)?;
@@ -250,6 +262,7 @@ impl SinkRegistry {
         self.insert(SinkType {
             name,
             address: &[],
+            formats: &Format::ALL,
             schema: || schemars::schema_for!(config::Empty),
             read: Box::new(move |table| {
                 let _: config::Empty = config::read(table)?;

@@ -49,7 +49,9 @@ fn event_with(scheme: &str, body: impl Into<Bytes>, extra: &[(&'static str, &str
     assert_eq!(unusable, [], "{scheme}");
     match verifier.examine(RequestHead { method: &method, query: Some("a=b"), headers: &headers }) {
         Ok(Examined::Claim(claim)) => claim.verify(body, now()).expect("it was signed"),
-        Ok(Examined::MaybeProbe(_)) => panic!("{scheme}: a signed request is no test of the URL"),
+        Ok(Examined::MaybeProbe(_) | Examined::Handshake(_)) => {
+            panic!("{scheme}: a signed request is no test of the URL")
+        }
         Err(refusal) => panic!("{scheme}: {refusal}"),
     }
 }
@@ -71,9 +73,12 @@ fn recorded_fact(file: &str, fact: &str) -> String {
     entry.pointer(fact).and_then(serde_json::Value::as_str).expect("the fact is a text").to_owned()
 }
 
+/// All attributes but the trace, which is another for each event and stands behind them.
 fn attributes(event: &VerifiedEvent) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     event.attributes(|name, value| found.push((name, value.to_owned())));
+    let trace = event.trace().map(|trace| ("traceparent", trace.to_string()));
+    assert!(trace.is_some() && found.pop() == trace, "{found:?}");
     found
 }
 
@@ -385,7 +390,8 @@ fn unsigned(scheme: &str, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal
     let headers = HeaderMap::new();
     match verifier.examine(RequestHead { method: &Method::POST, query: None, headers: &headers })? {
         Examined::Claim(_) => panic!("{scheme}: nothing is claimed without a signature"),
-        Examined::MaybeProbe(probe) => probe.check(body),
+        Examined::MaybeProbe(probe) => probe.check(body).map(drop),
+        Examined::Handshake(_) => panic!("{scheme}: nobody asked"),
     }
 }
 
@@ -419,4 +425,27 @@ fn only_fastpix_is_tested_unsigned_and_a_signed_request_needs_a_secret() {
         HeaderMap::from_iter([("fastpix-signature".parse().unwrap(), HeaderValue::from_static(SECRET))]);
     let examined = verifier.examine(RequestHead { method: &Method::POST, query: None, headers: &headers });
     assert_eq!(examined.err(), Some(Refusal::InvalidSecret));
+}
+
+#[test]
+fn a_trace_of_the_request_is_passed_on_and_is_not_signed() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let extra = [("traceparent", parent), ("tracestate", "congo=t61rcWkgMzE")];
+    let event = event_with("standard-webhooks", "{}", &extra);
+    assert_eq!(event.unsigned_attributes(), ["traceparent", "tracestate"]);
+    let mut found = Vec::new();
+    event.attributes(|name, value| found.push((name, value.to_owned())));
+    let expected = [
+        ("hookbusunsigned", "traceparent,tracestate"),
+        ("traceparent", parent),
+        ("tracestate", "congo=t61rcWkgMzE"),
+    ];
+    assert!(found.ends_with(&expected.map(|(name, value)| (name, value.to_owned()))), "{found:?}");
+    assert_eq!(
+        event.trace_id().map(|id| id.to_string()).as_deref(),
+        Some("4bf92f3577b34da6a3ce929d0e0e4736")
+    );
+    // A signed header is no place for it: nobody forges an event by naming a trace.
+    let other = event_with("standard-webhooks", "{}", &[]);
+    assert_ne!(other.trace_id(), event.trace_id());
 }

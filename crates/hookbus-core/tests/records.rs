@@ -25,8 +25,10 @@ fn events() -> impl Strategy<Value = VerifiedEvent> {
     let content_type = prop::sample::select(vec!["application/json", "text/plain; charset=utf-8", "a/b"]);
     let encoding = prop::option::of(prop::sample::select(vec!["identity", "gzip"]));
     let body = prop::option::of(prop::collection::vec(any::<u8>(), 0..3000));
-    (provider, id, "[a-z.]{1,30}", subject, content_type, encoding, body).prop_map(
-        |(provider, id, event_type, subject, content_type, encoding, body)| {
+    let trace =
+        prop::option::of(("00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-9]", prop::option::of("[a-z]{1,9}=[a-z]{1,99}")));
+    (provider, id, "[a-z.]{1,30}", subject, content_type, encoding, body, trace).prop_map(
+        |(provider, id, event_type, subject, content_type, encoding, body, trace)| {
             let mut event = TestEvent::new("in").provider(provider).id(id).event_type(event_type);
             event = event.content_type(content_type);
             if let Some(subject) = subject {
@@ -37,6 +39,9 @@ fn events() -> impl Strategy<Value = VerifiedEvent> {
             }
             if let Some(body) = body {
                 event = event.body(body);
+            }
+            if let Some((parent, state)) = trace {
+                event = event.trace(parent, state);
             }
             event.build()
         },
@@ -64,6 +69,7 @@ fn assert_same(one: &VerifiedEvent, other: &VerifiedEvent) {
     assert_eq!(one.unsigned_attributes(), other.unsigned_attributes());
     assert_eq!((one.signed_method(), one.signed_url()), (other.signed_method(), other.signed_url()));
     assert_eq!(one.carries_many(), other.carries_many());
+    assert_eq!(one.trace(), other.trace());
     assert_eq!(one.size(), other.size());
 }
 
@@ -162,4 +168,29 @@ fn a_restored_event_holds_nothing_of_the_file_it_was_read_from() {
     drop(bytes);
     let body: &Bytes = restored.body();
     assert_eq!(body, event.body());
+}
+
+/// A key and a record under it, as a bridge of before there were traces left them on its disk.
+const BEFORE: &str = include_str!("records/before-traces.hex");
+
+#[test]
+fn a_record_of_before_there_were_traces_is_read() {
+    let byte = |pair: &[u8]| {
+        u8::from_str_radix(std::str::from_utf8(pair).expect("digits are text"), 16).expect("two digits")
+    };
+    let bytes = |line: &str| line.as_bytes().chunks(2).map(byte).collect::<Vec<_>>();
+    let (key, record) = BEFORE.trim().split_once('\n').expect("two lines");
+    let (key, bytes) = (RecordKey::new(&bytes(key)).expect("32 bytes"), bytes(record));
+    let record = key.prove(&bytes).expect("it was sealed under this key");
+    let event = VerifiedEvent::restore(&record).expect("it holds one");
+    assert_eq!((event.source(), event.id().as_str(), event.subject()), ("fastpix", "e2", Some("s")));
+    assert_eq!(event.time().map(|time| time.to_string()).as_deref(), Some("2026-01-12T06:43:14.430451085Z"));
+    assert!(event.body().starts_with(b"{\"id\":\"e2\"") && event.trace().is_none());
+    assert_eq!(event.unsigned_attributes(), ["datacontenttype"]);
+    assert_eq!(event.proof_headers().count(), 1);
+    // Written again it is the same.
+    let mut again = Vec::new();
+    let head = record.head();
+    key.seal_event(head.place, head.kind, record.about(), &event, &mut again).expect("it is small");
+    assert_eq!(again[..bytes.len()], bytes);
 }

@@ -4,6 +4,8 @@ use hookbus_core::{Address, record::Kind};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::address_note::AddressNote;
+
 /// The version of the format that is written. A newer one is refused, an older one would be read.
 pub(crate) const VERSION: u32 = 1;
 
@@ -77,19 +79,16 @@ pub(crate) struct Carried<'a> {
 pub(crate) struct To<'a> {
     pub(crate) sink: &'a str,
     #[serde(borrow)]
-    parts: SmallVec<[(&'a str, &'a str); 2]>,
-    place: u8,
+    address: AddressNote<'a>,
 }
 
 impl<'a> To<'a> {
     pub(crate) fn new(sink: &'a str, address: &'a Address) -> Self {
-        // Invariant: sink types have a handful of keys.
-        let place = u8::try_from(address.place_len()).unwrap_or(u8::MAX);
-        Self { sink, parts: address.iter().collect(), place }
+        Self { sink, address: AddressNote::new(address) }
     }
 
     pub(crate) fn address(&self) -> Address {
-        Address::from_parts(self.parts.iter().copied(), usize::from(self.place))
+        self.address.address()
     }
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address_note;
 mod backlog;
 mod carry;
 mod commit;

@@ -68,6 +68,7 @@ mod tests {
             "ce_time",
             "ce_subject",
             "ce_hookbusunsigned",
+            "ce_traceparent",
             "fastpix-signature",
             "content-type",
             "data",

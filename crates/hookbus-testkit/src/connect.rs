@@ -25,7 +25,7 @@ pub fn address<P: SinkPlugin>(keys: &[(&str, &str)]) -> Address {
     let template = |text: &str| text.parse::<Template>().expect("an address key is a template");
     let templates =
         P::ADDRESS.iter().filter_map(|key| Some((*key, template(given(key.name()).or(key.default())?))));
-    let to = vec![Target { sink: 0, address: templates.collect() }];
+    let to = vec![Target::new(0, templates.collect())];
     let route = Route { name: "conformance".into(), sources: vec![], types: vec![], to };
     let router = Router::new([Arc::from("fastpix")], &[route]).expect("the sink's type takes this address");
     let decision = router.route(&TestEvent::new("fastpix").subject("subject").build());

@@ -27,6 +27,7 @@ pub struct TestEvent {
     subject: Option<String>,
     content_type: String,
     content_encoding: Option<String>,
+    trace: Vec<(&'static str, String)>,
     body: Option<Bytes>,
     length: Option<usize>,
 }
@@ -53,6 +54,7 @@ impl TestEvent {
             subject: None,
             content_type: "application/json".into(),
             content_encoding: None,
+            trace: Vec::new(),
             body: None,
             length: None,
         }
@@ -116,6 +118,14 @@ impl TestEvent {
         self
     }
 
+    /// Of this trace: `traceparent`, and `tracestate` where it has one.
+    #[must_use]
+    pub fn trace(mut self, parent: impl Into<String>, state: Option<String>) -> Self {
+        self.trace = vec![("traceparent", parent.into())];
+        self.trace.extend(state.map(|state| ("tracestate", state)));
+        self
+    }
+
     /// Signs and verifies it.
     ///
     /// # Panics
@@ -140,10 +150,13 @@ impl TestEvent {
         if let Some(encoding) = &self.content_encoding {
             headers.insert(CONTENT_ENCODING, header(encoding));
         }
+        for (name, value) in &self.trace {
+            headers.insert(*name, header(value));
+        }
         let head = RequestHead { method: &Method::POST, query: None, headers: &headers };
         match verifier.examine(head).expect("a signed head is well formed") {
             Examined::Claim(claim) => claim.verify(body, now).expect("what was just signed verifies"),
-            Examined::MaybeProbe(_) => unreachable!("the request is signed"),
+            Examined::MaybeProbe(_) | Examined::Handshake(_) => unreachable!("the request is signed"),
         }
     }
 

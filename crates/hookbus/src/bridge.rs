@@ -12,10 +12,10 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     accept::{Acceptor, ByLanes, Waiting},
     admin::{Admin, JournalState, SinkStatus, SourceStatus, Status},
-    config::{Ack, Config, SinkConfig, SourceConfig},
+    config::{Ack, Config, SinkConfig, SourceConfig, redactions},
     control::{ByJournal, Redrive},
     dead_letters::{LetterBox, Unavailable},
-    ingress::{ByteBudget, Ingress, Listener, Source},
+    ingress::{ByteBudget, Ingress, Listener, Source, client::Proxies},
     journal::{Opening, RunningJournal},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::{Metrics, SinkMetrics},
@@ -109,6 +109,7 @@ impl Bridge {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let letters = Arc::new(LetterBox::new(&config));
         let opening = Opening::new(&config);
+        let proxies = Proxies::new(&config.server);
         let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
@@ -120,7 +121,8 @@ impl Bridge {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
-        let router = Arc::new(Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?);
+        let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?;
+        let router = Arc::new(router.redacting(redactions(&sources)));
         let groups = sources.iter().map(|source| (Arc::clone(&source.name), source.order));
         let groups = Arc::new(Groups::new(groups));
         let status = Arc::new(status(&sources, &sinks));
@@ -187,9 +189,12 @@ impl Bridge {
         let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
         let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
             Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
+                .responding(source.respond.clone())
+                .limited_to(source.rate_limit.as_ref())
         };
         let sources = sources.map(source).collect();
         let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
+        let ingress = ingress.behind(proxies);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {

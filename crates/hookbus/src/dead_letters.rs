@@ -175,7 +175,8 @@ impl LetterBox {
 /// Says that an event was given up.
 pub(crate) fn log(letter: &Letter) {
     let (sink, source, id) = (&letter.sink, letter.event.source(), letter.event.id().as_str());
-    tracing::warn!(%sink, source, id, reason = %letter.reason, error = %letter.error, "dead letter");
+    let trace = letter.event.trace_id().map(tracing::field::display);
+    tracing::warn!(%sink, source, id, trace, reason = %letter.reason, error = %letter.error, "dead letter");
 }
 
 /// Letters that are read at once.

@@ -19,7 +19,10 @@ fn every_configuration_in_the_documentation_is_sound() {
     sinks::register_builtin(&mut registry).unwrap();
     for (page, least) in [
         ("README.md", 1),
+        ("docs/handshakes.md", 1),
+        ("docs/behind-a-proxy.md", 1),
         ("docs/journal.md", 1),
+        ("docs/on-the-bus.md", 1),
         ("docs/sinks/embedded.md", 1),
         ("docs/sinks/kafka.md", 1),
         ("docs/sinks/rabbitmq.md", 1),

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use hookbus::core::{
-    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
+    Batch, Capabilities, ErrorKind, Format, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
     SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
@@ -38,6 +38,7 @@ pub struct CollectorConfig {
 
 impl SinkPlugin for Collector {
     const TYPE: &'static str = "collector";
+    const FORMATS: &'static [Format] = &[Format::Structured];
     const ADDRESS: &'static [AddressKey] = &[];
     type Config = CollectorConfig;
 

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, time::SystemTime};
 use hookbus_brokers::Kind;
 use serde_json::{Value, json};
 
-use super::{consumer::Consumed, places::Places, send};
+use super::{
+    consumer::Consumed,
+    layout::{attributes, is_new_trace},
+    places::Places,
+    send,
+};
 use crate::{
     corpus::video,
     support::{Provider, in_company},
@@ -21,6 +26,8 @@ struct Golden {
     event_type: &'static str,
     subject: Option<&'static str>,
     time: String,
+    /// The trace that began here.
+    trace: String,
     /// Seconds since 1970.
     timestamp: u64,
 }
@@ -36,6 +43,7 @@ async fn each_bus_shows_an_event_as_it_is_documented() {
         event_type: "video.media.ready",
         subject: Some(OBJECT),
         time: "2026-01-12T06:43:14.430451085Z".into(),
+        trace: String::new(),
         timestamp: 1_768_200_194,
     };
     let body =
@@ -47,6 +55,7 @@ async fn each_bus_shows_an_event_as_it_is_documented() {
         subject: None,
         // When it was received; filled in below.
         time: String::new(),
+        trace: String::new(),
         timestamp: 0,
     };
     let begun = seconds();
@@ -63,6 +72,12 @@ async fn each_bus_shows_an_event_as_it_is_documented() {
             // The first bus says it, and the others have to agree.
             workflow.time = of_workflow.headers[4].1.clone();
         }
+        for (golden, found) in [(&mut video, &*of_video), (&mut workflow, &*of_workflow)] {
+            if golden.trace.is_empty() {
+                golden.trace = attributes(kind, found).remove("traceparent").unwrap();
+                assert!(is_new_trace(&golden.trace), "{found:?}");
+            }
+        }
         if kind == Kind::RabbitMq {
             workflow.timestamp = of_workflow.properties["timestamp"].as_u64().unwrap();
             assert!((begun..=ended).contains(&workflow.timestamp), "{of_workflow:?}");
@@ -74,6 +89,56 @@ async fn each_bus_shows_an_event_as_it_is_documented() {
             }
             assert_eq!(*found, golden.on(kind, &found.position), "{kind}");
             check_position(kind, &places.name, &found.position);
+        }
+    }
+    places.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_bus_shows_a_structured_event_and_a_masked_one_as_they_are_documented() {
+    let Some(places) = Places::make().await else { return };
+    let _in_company = in_company().await;
+    let body = br#"{"id":"e1", "type":"it.live","data":{ "streamKey":"s3cr3t" }}"#;
+    let masked = r#"{"id":"e1", "type":"it.live","data":{ "streamKey":"***" }}"#;
+    let envelope = "application/cloudevents+json; charset=UTF-8";
+    for (form, is_structured) in [("format = \"structured\"", true), ("redact = true", false)] {
+        let bridge = places.bridge_with("redact = [\"/data/streamKey\"]", form).await;
+        send(&bridge, Provider::FastPix, body).await;
+        for bus in &places.buses {
+            let kind = bus.kind();
+            let mut found = places.consumer(bus).all().await;
+            let Some(found) = found.pop() else { panic!("{kind}: nothing came") };
+            let attributes = attributes(kind, &found);
+            if is_structured {
+                assert_eq!(
+                    attributes,
+                    [("datacontenttype".to_owned(), envelope.to_owned())].into(),
+                    "{kind}"
+                );
+                let text = std::str::from_utf8(&found.body).unwrap();
+                assert!(
+                    text.ends_with(&format!(r#","data":{}}}"#, std::str::from_utf8(body).unwrap())),
+                    "{kind}: {text}"
+                );
+                let json: Value = serde_json::from_str(text).unwrap();
+                let proof: Value = serde_json::from_str(json["hookbusproof"].as_str().unwrap()).unwrap();
+                assert_eq!(proof[Provider::FastPix.header()], Provider::FastPix.signature(body), "{kind}");
+                assert_eq!((&json["specversion"], &json["id"]), (&"1.0".into(), &"e1".into()), "{kind}");
+                assert_eq!(json["source"], "/hooks/fastpix", "{kind}");
+            } else {
+                assert_eq!(std::str::from_utf8(&found.body).unwrap(), masked, "{kind}");
+                assert_eq!(attributes["hookbusredacted"], r#"["/data/streamKey"]"#, "{kind}");
+                assert!(
+                    !attributes.contains_key(Provider::FastPix.header()) && !found.authentic,
+                    "{kind}: {found:?}"
+                );
+            }
+            if kind == Kind::RabbitMq {
+                assert_eq!(
+                    (&found.properties["message_id"], &found.properties["type"]),
+                    (&json!("e1"), &json!("it.live"))
+                );
+            }
         }
     }
     places.remove().await;
@@ -95,6 +160,7 @@ impl Golden {
             ("time", Some(&*self.time)),
             ("subject", self.subject),
             ("hookbusunsigned", Some("datacontenttype")),
+            ("traceparent", Some(&*self.trace)),
         ];
         let attributes = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let mut headers: Vec<_> =

@@ -44,6 +44,7 @@ pub(super) fn check(kind: Kind, number: u64, event: &Event, consumed: &Consumed,
     assert_eq!(take("datacontenttype").as_deref(), Some("application/json"), "{}", whose());
     assert_eq!(take("hookbusunsigned").as_deref(), Some("datacontenttype"), "{}", whose());
     assert_eq!(take(provider.header()), Some(provider.signature(&event.body)), "{}", whose());
+    assert!(take("traceparent").is_some_and(|trace| is_new_trace(&trace)), "{}", whose());
     let (id, time, event_type, subject) = (take("id"), take("time"), take("type"), take("subject"));
     match id_of(number, event) {
         Some(expected) => assert_eq!(id, Some(expected), "{}", whose()),
@@ -62,6 +63,13 @@ pub(super) fn check(kind: Kind, number: u64, event: &Event, consumed: &Consumed,
         assert_eq!(consumed.key.as_ref(), found.get("subject"), "{}", whose());
     }
     assert!(rest.is_empty(), "nobody expects {rest:?} {}", whose());
+}
+
+/// Whether a `traceparent` is one that a bridge begins.
+pub(super) fn is_new_trace(text: &str) -> bool {
+    let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<_> = text.split('-').collect();
+    matches!(parts[..], ["00", id, parent, "03"] if digits(id, 32) && digits(parent, 16))
 }
 
 /// The id, but where the bridge makes one.

@@ -46,6 +46,12 @@ impl Places {
 
     /// A bridge with one route to all three.
     pub(super) async fn bridge(&self) -> Bridge {
+        self.bridge_with("", "").await
+    }
+
+    /// The same, with these keys of each source and each destination.
+    pub(super) async fn bridge_with(&self, source: &str, destination: &str) -> Bridge {
+        let form = if destination.is_empty() { String::new() } else { format!(", {destination}") };
         let ([redis, rabbitmq, kafka], name) = (self.buses.each_ref().map(Contact::address), &self.name);
         let sources = Provider::ALL.map(|provider| {
             format!(
@@ -54,6 +60,7 @@ provider = "{0}"
 secrets = [{{ file = "{0}.secret" }}]
 ack = "sinks"
 ack-timeout = "30s"
+{source}
 "#,
                 provider.name()
             )
@@ -75,9 +82,9 @@ brokers = ["{kafka}"]
 [[routes]]
 name = "everywhere"
 to = [
-    {{ sink = "streams", stream = "{name}" }},
-    {{ sink = "queues", exchange = "{name}", routing-key = "hooks.{{source}}" }},
-    {{ sink = "topics", topic = "{name}" }},
+    {{ sink = "streams", stream = "{name}"{form} }},
+    {{ sink = "queues", exchange = "{name}", routing-key = "hooks.{{source}}"{form} }},
+    {{ sink = "topics", topic = "{name}"{form} }},
 ]
 "#,
             sources.concat()

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::Record;
 use crate::{
-    EventId, EventTime, IdOrigin, VerifiedEvent,
+    EventId, EventTime, IdOrigin, Trace, VerifiedEvent,
     event::{Inner, ProofHeaders},
 };
 
@@ -56,6 +56,15 @@ struct Written<'a> {
     body: &'a Bytes,
 }
 
+/// What stands behind an event, where it has any of it. Records of before it have nothing there.
+#[derive(Serialize, Deserialize)]
+struct Behind<'a> {
+    trace: ([u8; 16], [u8; 8], u8),
+    #[serde(borrow)]
+    trace_state: Option<&'a str>,
+    trace_began_here: bool,
+}
+
 impl VerifiedEvent {
     /// Makes the event of a record again. Beside [`Claim::verify`](crate::Claim::verify) this is the only way to an
     /// event: a [`Record`] only comes out of [`RecordKey::prove`](super::RecordKey::prove), and a record that holds an
@@ -69,10 +78,14 @@ impl VerifiedEvent {
         }
         let (written, rest) =
             postcard::take_from_bytes::<Written<'_>>(record.event()).map_err(|_| NotRestored::Unreadable)?;
-        match written.read() {
-            Some(inner) if rest.is_empty() => Ok(Self::seal(inner)),
-            _ => Err(NotRestored::Unreadable),
-        }
+        let trace = match rest.is_empty() {
+            true => None,
+            false => match postcard::take_from_bytes::<Behind<'_>>(rest) {
+                Ok((behind, [])) => Some(behind.read()),
+                _ => return Err(NotRestored::Unreadable),
+            },
+        };
+        written.read(trace).map(Self::seal).ok_or(NotRestored::Unreadable)
     }
 
     /// Appends the event as [`VerifiedEvent::restore`] reads it.
@@ -106,14 +119,30 @@ impl VerifiedEvent {
             many: inner.many,
             body: Bytes::new(&inner.body),
         };
-        // Invariant: neither the type nor a `Vec` as the place it goes to can refuse.
-        let written = postcard::to_io(&written, out);
+        // Invariant: neither the types nor a `Vec` as the place they go to can refuse.
+        let written = postcard::to_io(&written, &mut *out);
         debug_assert!(written.is_ok());
+        if let Some(trace) = &inner.trace {
+            let behind = Behind {
+                trace: (trace.id, trace.parent, trace.flags),
+                trace_state: trace.state(),
+                trace_began_here: trace.began_here(),
+            };
+            let written = postcard::to_io(&behind, out);
+            debug_assert!(written.is_ok());
+        }
+    }
+}
+
+impl Behind<'_> {
+    fn read(self) -> Trace {
+        let (id, parent, flags) = self.trace;
+        Trace { id, parent, flags, state: self.trace_state.map(Box::from), began_here: self.trace_began_here }
     }
 }
 
 impl Written<'_> {
-    fn read(self) -> Option<Inner> {
+    fn read(self, trace: Option<Trace>) -> Option<Inner> {
         let header = |value: &Bytes| HeaderValue::from_bytes(value).ok();
         let mut proof = ProofHeaders::new();
         for (name, value) in self.proof {
@@ -142,10 +171,11 @@ impl Written<'_> {
                 .content_encoding
                 .map(header)
                 .map_or(Some(None), |value| value.map(Some))?,
-            unsigned: unsigned.map(|(_, name)| name).collect(),
+            unsigned: unsigned.map(|(_, name)| name).chain(trace.iter().flat_map(Trace::unsigned)).collect(),
             signed_method: self.signed_method.map(Box::from),
             signed_url: self.signed_url.map(Box::from),
             many: self.many,
+            trace,
             body: bytes::Bytes::copy_from_slice(self.body),
         })
     }

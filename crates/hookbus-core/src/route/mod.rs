@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::{
-    VerifiedEvent,
+    Form, Format, VerifiedEvent,
+    form::Redactions,
     json::PointerSet,
     sink::{Address, AddressKey},
 };
@@ -43,6 +44,10 @@ pub struct Target {
     pub sink: usize,
     /// The sink type's keys with the route's templates, in the type's order.
     pub address: Vec<(AddressKey, Template)>,
+    /// How events are put there.
+    pub format: Format,
+    /// Whether what their source's redaction names is masked there.
+    pub redact: bool,
 }
 
 /// Where one event goes.
@@ -54,18 +59,39 @@ pub struct Destination {
     pub address: Address,
 }
 
-/// A destination that an event has no valid address for: never dropped in silence.
+/// A destination that an event cannot have: never dropped in silence.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("route `{route}`: the {key} rendered for this event {why}")]
+#[error("route `{route}`: {what} {why}")]
 pub struct Unaddressable {
     /// The sink's place in the list the router's user keeps.
     pub sink: usize,
     /// The route.
     pub route: Arc<str>,
-    /// The key of the address.
-    pub key: &'static str,
-    /// What is wrong with its value, as the end of a sentence.
+    /// What of it is wrong.
+    pub what: Wrong,
+    /// What is wrong with it, as the end of a sentence.
     pub why: String,
+}
+
+/// What stands between an event and a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Wrong {
+    /// The value of this key of the address.
+    #[error("the {0} rendered for this event")]
+    Address(&'static str),
+    /// The body: it must be masked there, and cannot be.
+    #[error("the body, in which values must be masked,")]
+    Body,
+}
+
+impl Unaddressable {
+    /// The reason in a word, as dead letters and metrics show it.
+    pub fn reason(&self) -> &'static str {
+        match self.what {
+            Wrong::Address(_) => "unaddressable",
+            Wrong::Body => "unredactable",
+        }
+    }
 }
 
 /// What the router decided about one event.
@@ -90,6 +116,7 @@ pub struct Router {
     sources: HashMap<Arc<str>, TypeIndex>,
     routes: Vec<Compiled>,
     pointers: PointerSet,
+    redactions: Redactions,
 }
 
 struct Compiled {
@@ -97,16 +124,25 @@ struct Compiled {
     to: Vec<CompiledTarget>,
 }
 
-enum CompiledTarget {
+struct CompiledTarget {
+    sink: usize,
+    address: CompiledAddress,
+    format: Format,
+    redact: bool,
+}
+
+enum CompiledAddress {
     /// No placeholder: rendered and checked once, shared by all events.
-    Fixed(Destination),
-    Rendered {
-        sink: usize,
-        keys: Vec<(AddressKey, template::Compiled)>,
-    },
+    Fixed(Address),
+    Rendered(Vec<(AddressKey, template::Compiled)>),
 }
 
 impl Target {
+    /// This address at this sink, where events come as they are, in binary mode.
+    pub fn new(sink: usize, address: Vec<(AddressKey, Template)>) -> Self {
+        Self { sink, address, format: Format::default(), redact: false }
+    }
+
     /// The place that every event of it goes to, where no placeholder is in the way and its sink type's rules allow
     /// it.
     pub fn fixed_place(&self) -> Option<Address> {
@@ -137,42 +173,95 @@ impl Router {
             );
             (Arc::clone(&source), index)
         });
-        Ok(Self { sources: sources.collect(), routes: compiled, pointers })
+        let redactions = Redactions::default();
+        Ok(Self { sources: sources.collect(), routes: compiled, pointers, redactions })
     }
 
-    /// Decides where an event goes.
+    /// With what must not be seen of each source's events, for destinations that mask it.
+    #[must_use]
+    pub fn redacting(self, redactions: Redactions) -> Self {
+        Self { redactions, ..self }
+    }
+
+    /// What must not be seen of each source's events.
+    pub fn redactions(&self) -> &Redactions {
+        &self.redactions
+    }
+
+    /// Decides where an event goes, and in what form.
+    ///
+    /// Where several of its routes lead to one address, the first one's format counts, and it is masked where any of them
+    /// says so.
     pub fn route(&self, event: &VerifiedEvent) -> Decision {
         let mut decision = Decision::default();
         let Some(index) = self.sources.get(event.source()) else { return decision };
         let matching = index.matching(event.event_type());
         // The body is read for templates only where a matching route asks for it, and then once.
         let mut values = None;
+        let mut found: SmallVec<[Found<'_>; 2]> = SmallVec::new();
         for route in matching.iter().map(|at| &self.routes[*at]) {
             for target in &route.to {
-                let destination = match target {
-                    CompiledTarget::Fixed(destination) => destination.clone(),
-                    CompiledTarget::Rendered { sink, keys } => {
+                let address = match &target.address {
+                    CompiledAddress::Fixed(address) => address.clone(),
+                    CompiledAddress::Rendered(keys) => {
                         let body = |slot: usize| {
                             let values = values.get_or_insert_with(|| self.pointers.read(event.body()));
                             values.get(slot).map(str::to_owned)
                         };
                         match render(event, keys, body) {
-                            Ok(address) => Destination { sink: *sink, address },
+                            Ok(address) => address,
                             Err((key, why)) => {
+                                let (sink, what) = (target.sink, Wrong::Address(key));
                                 let route = Arc::clone(&route.name);
-                                decision.unaddressable.push(Unaddressable { sink: *sink, route, key, why });
+                                decision.unaddressable.push(Unaddressable { sink, route, what, why });
                                 continue;
                             }
                         }
                     }
                 };
-                if !decision.destinations.contains(&destination) {
-                    decision.destinations.push(destination);
+                let destination = Destination { sink: target.sink, address };
+                let masked_by = target.redact.then_some(&route.name);
+                match found.iter_mut().find(|known| known.destination == destination) {
+                    Some(known) => known.masked_by = known.masked_by.or(masked_by),
+                    None => found.push(Found { destination, format: target.format, masked_by }),
                 }
             }
         }
+        self.give_form(event, found, &mut decision);
         decision
     }
+
+    /// Settles in what form an event comes to its destinations; to none of those that mask it, where it cannot be masked.
+    fn give_form(&self, event: &VerifiedEvent, found: SmallVec<[Found<'_>; 2]>, decision: &mut Decision) {
+        let redaction = self.redactions.of(event.source());
+        // Read once, and only where it matters.
+        let mut maskable = None;
+        for Found { destination: Destination { sink, address }, format, masked_by } in found {
+            let mut form = Form::new(format);
+            if let Some((route, redaction)) = masked_by.zip(redaction) {
+                let mask = || {
+                    event.can_be_masked()?;
+                    redaction.mask(event.body()).map(|_| ())
+                };
+                if let Err(why) = maskable.get_or_insert_with(mask) {
+                    let (route, what, why) = (Arc::clone(route), Wrong::Body, why.to_string());
+                    decision.unaddressable.push(Unaddressable { sink, route, what, why });
+                    continue;
+                }
+                form = form.redacted(Some(redaction.clone()));
+            }
+            let address = if form.is_plain() { address } else { address.with_form(form) };
+            decision.destinations.push(Destination { sink, address });
+        }
+    }
+}
+
+/// A destination before its form is settled.
+struct Found<'r> {
+    destination: Destination,
+    format: Format,
+    /// The route that wants the event masked there.
+    masked_by: Option<&'r Arc<str>>,
 }
 
 impl fmt::Debug for Router {
@@ -185,25 +274,22 @@ impl Compiled {
     fn new(route: &Route, pointers: &mut PointerSet) -> Result<Self, Unaddressable> {
         let mut to = Vec::new();
         for target in &route.to {
+            let Target { sink, format, redact, .. } = *target;
+            let with = |address| CompiledTarget { sink, address, format, redact };
             if target.address.iter().any(|(_, template)| !template.is_fixed()) {
                 let compile = |(key, template): &(AddressKey, Template)| (*key, template.compile(pointers));
-                let keys = target.address.iter().map(compile).collect();
-                to.push(CompiledTarget::Rendered { sink: target.sink, keys });
+                to.push(with(CompiledAddress::Rendered(target.address.iter().map(compile).collect())));
                 continue;
             }
             let mut parts = Vec::new();
             for (key, template) in &target.address {
                 let value = template.text();
-                let refused = |why| Unaddressable {
-                    sink: target.sink,
-                    route: Arc::clone(&route.name),
-                    key: key.name(),
-                    why,
-                };
+                let (route, what) = (&route.name, Wrong::Address(key.name()));
+                let refused = |why| Unaddressable { sink, route: Arc::clone(route), what, why };
                 key.check(value).map_err(refused)?;
                 parts.push((key, value.into()));
             }
-            to.push(CompiledTarget::Fixed(Destination { sink: target.sink, address: Address::new(parts) }));
+            to.push(with(CompiledAddress::Fixed(Address::new(parts))));
         }
         Ok(Self { name: Arc::clone(&route.name), to })
     }

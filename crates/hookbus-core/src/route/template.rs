@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 use crate::{
-    VerifiedEvent,
+    Redaction, VerifiedEvent,
     json::{Pointer, PointerSet},
 };
 
@@ -105,6 +105,14 @@ impl Template {
     /// Whether it may render differently for events of one source and subject.
     pub fn differs_within_group(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Type | Part::Id | Part::Body(..)))
+    }
+
+    /// A value of the body it would show although it is to be masked, by its pointer.
+    pub fn shows(&self, redaction: &Redaction) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Body(pointer, text) if redaction.covers_all_of(pointer) => Some(&**text),
+            _ => None,
+        })
     }
 
     pub(super) fn compile(&self, pointers: &mut PointerSet) -> Compiled {

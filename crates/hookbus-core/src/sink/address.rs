@@ -1,14 +1,26 @@
 //! Where in a destination system an event goes: a topic, a stream, a file.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use crate::Form;
 
 /// A rendered and checked address: the keys of its sink's type with their values. Those that only decide the order
 /// among events come last.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// It carries the [`Form`] that its event takes there, so that both are settled at once. The form is no part of where it
+/// is: addresses that differ in nothing else are equal.
+#[derive(Clone)]
 pub struct Address {
     parts: Arc<[(Cow<'static, str>, Box<str>)]>,
     /// How many of them say where it is.
     place: usize,
+    form: Option<Arc<Form>>,
 }
 
 impl Address {
@@ -19,6 +31,7 @@ impl Address {
         Self {
             parts: parts.into_iter().map(|(key, value)| (Cow::Borrowed(key.name()), value)).collect(),
             place,
+            form: None,
         }
     }
 
@@ -28,7 +41,18 @@ impl Address {
         let parts: Arc<[_]> =
             parts.into_iter().map(|(name, value)| (Cow::Owned(name.to_owned()), value.into())).collect();
         let place = place.min(parts.len());
-        Self { parts, place }
+        Self { parts, place, form: None }
+    }
+
+    /// The same address, where events take this form.
+    #[must_use]
+    pub fn with_form(self, form: Form) -> Self {
+        Self { form: (!form.is_plain()).then(|| Arc::new(form)), ..self }
+    }
+
+    /// The form that an event takes there; none where it is put there as it came, in binary mode.
+    pub fn form(&self) -> Option<&Form> {
+        self.form.as_deref()
     }
 
     /// How many of its keys say where it is; those that only decide the order come behind them.
@@ -41,9 +65,9 @@ impl Address {
     #[must_use]
     pub fn place(&self) -> Self {
         if self.place == self.parts.len() {
-            return self.clone();
+            return Self { form: None, ..self.clone() };
         }
-        Self { parts: self.parts[..self.place].into(), place: self.place }
+        Self { parts: self.parts[..self.place].into(), place: self.place, form: None }
     }
 
     /// The value of a key such as `topic`; nothing where an optional key had no value.
@@ -54,6 +78,32 @@ impl Address {
     /// All keys with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parts.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.parts, self.place) == (&other.parts, other.place)
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.parts, self.place).hash(hasher);
+    }
+}
+
+impl PartialOrd for Address {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Address {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.parts, self.place).cmp(&(&other.parts, other.place))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::VerifiedEvent;
 /// An event and where this sink shall put it.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// The event, shared with every other sink it goes to.
+    /// The event in the form it takes at this address: what a sink puts there.
     pub event: VerifiedEvent,
     /// The address, rendered and checked by the router.
     pub address: Address,
@@ -16,8 +16,12 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An event for this address that belongs to no group.
+    /// An event for this address, in the form it takes there, that belongs to no group.
     pub fn new(event: VerifiedEvent, address: Address) -> Self {
+        let event = match address.form() {
+            Some(form) => event.as_received().in_form(form),
+            None => event,
+        };
         Self { event, address, group: None }
     }
 

@@ -1,6 +1,6 @@
 //! Reading timestamps and the window in which they count.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
     Refusal,
@@ -23,8 +23,7 @@ pub(super) fn read(unit: TimeUnit, text: &str) -> Option<EventTime> {
 
 /// Whether an authentic request is recent enough, in whole seconds, both ends included.
 pub(super) fn check_window(rule: &TimestampRule, time: EventTime, now: SystemTime) -> Result<(), Refusal> {
-    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
-    let age = now - time.unix_seconds();
+    let age = age(time, now);
     if age > rule.past.get().as_secs().cast_signed() {
         return Err(Refusal::TimestampTooOld);
     }
@@ -32,6 +31,17 @@ pub(super) fn check_window(rule: &TimestampRule, time: EventTime, now: SystemTim
         return Err(Refusal::TimestampInFuture);
     }
     Ok(())
+}
+
+/// Whether an event is no older than this, in whole seconds, the end included.
+pub(super) fn check_age(most: Duration, happened: EventTime, now: SystemTime) -> Result<(), Refusal> {
+    let fits = age(happened, now) <= i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
+    fits.then_some(()).ok_or(Refusal::EventTooOld)
+}
+
+fn age(time: EventTime, now: SystemTime) -> i64 {
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+    now - time.unix_seconds()
 }
 
 #[cfg(test)]

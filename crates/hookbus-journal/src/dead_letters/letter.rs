@@ -11,9 +11,8 @@ use hookbus_core::{
     record::{Kind, NotRestored, Record},
 };
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
-use crate::EntryId;
+use crate::{EntryId, address_note::AddressNote};
 
 /// Records that hold a letter.
 pub(super) const LETTER: Kind = Kind::event(2);
@@ -60,12 +59,7 @@ impl Letter {
 
     /// Bytes it takes on disk, at most.
     pub(super) fn size(&self) -> u64 {
-        let address: usize = self
-            .address
-            .iter()
-            .flat_map(Address::iter)
-            .map(|(name, value)| name.len() + value.len() + 8)
-            .sum();
+        let address = self.address.as_ref().map_or(0, AddressNote::size);
         let about = self.sink.len() + address + self.reason.len() + self.error.len().min(MAX_ERROR);
         (self.event.size() + about + 512) as u64
     }
@@ -76,7 +70,7 @@ impl Letter {
         let about = About {
             id,
             sink: &self.sink,
-            address: self.address.as_ref().map(|address| (address.iter().collect(), address.place_len())),
+            address: self.address.as_ref().map(AddressNote::new),
             reason: &self.reason,
             error: &self.error[..self.error.floor_char_boundary(MAX_ERROR)],
             attempts: self.attempts,
@@ -93,11 +87,10 @@ impl Letter {
         let event = VerifiedEvent::restore(record)?;
         let (seconds, nanos) = about.given_up;
         let given_up = UNIX_EPOCH.checked_add(Duration::new(seconds, nanos.min(999_999_999)));
-        let address = about.address.as_ref();
         Ok(Self {
             event,
             sink: about.sink.into(),
-            address: address.map(|(parts, place)| Address::from_parts(parts.iter().copied(), *place)),
+            address: about.address.as_ref().map(AddressNote::address),
             reason: about.reason.into(),
             error: about.error.into(),
             attempts: about.attempts,
@@ -107,9 +100,6 @@ impl Letter {
     }
 }
 
-/// The keys and values of an address.
-type Parts<'a> = SmallVec<[(&'a str, &'a str); 4]>;
-
 /// What stands beside the event, borrowed both ways. Changing it changes the format.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About<'a> {
@@ -117,7 +107,7 @@ pub(super) struct About<'a> {
     #[serde(borrow)]
     pub(super) sink: &'a str,
     #[serde(borrow)]
-    address: Option<(Parts<'a>, usize)>,
+    address: Option<AddressNote<'a>>,
     reason: &'a str,
     error: &'a str,
     attempts: u32,

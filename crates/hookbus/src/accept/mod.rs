@@ -226,7 +226,7 @@ impl Acceptor {
     }
 
     fn unaddressable(&self, event: &VerifiedEvent, lost: &Unaddressable) -> Letter {
-        self.letter(event, lost.sink, None, "unaddressable", &lost.to_string(), 0)
+        self.letter(event, lost.sink, None, lost.reason(), &lost.to_string(), 0)
     }
 
     fn letter(

@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use hookbus_core::{Redaction, VerifiedEvent};
 use hookbus_journal::Letter;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::{
     Acceptor,
     acceptance::{Acceptance, Slot},
 };
-use crate::control::{NotRedriven, Redrive, destinations};
+use crate::control::{NotRedriven, Redrive, destinations, shown};
 
 /// How long sinks may take.
 const DELIVERED: Duration = Duration::from_secs(30);
@@ -24,6 +25,14 @@ pub(crate) struct ByLanes(pub(crate) Weak<Acceptor>);
 
 #[async_trait]
 impl Redrive for ByLanes {
+    fn shown(&self, letter: &Letter) -> VerifiedEvent {
+        match self.0.upgrade() {
+            Some(acceptor) => shown(letter, acceptor.router.redactions()),
+            // The bridge is stopping, and nobody can say any more what may be seen.
+            None => letter.event.masked(&Redaction::everything()),
+        }
+    }
+
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
         let acceptor = self.0.upgrade().ok_or(NotRedriven::Stopping)?;
         acceptor.redrive(letter, reroute).await

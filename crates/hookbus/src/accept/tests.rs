@@ -31,7 +31,7 @@ fn acceptor(
     topic: &str,
     quota: u64,
 ) -> (Arc<Acceptor>, Vec<Running>) {
-    let target = |sink| Target { sink, address: vec![(KEY, topic.parse().unwrap())] };
+    let target = |sink| Target::new(sink, vec![(KEY, topic.parse().unwrap())]);
     let types = vec!["video.*".parse().unwrap()];
     let to = (0..sinks.len()).map(target).collect();
     let router =

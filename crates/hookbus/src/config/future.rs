@@ -10,29 +10,16 @@ pub(super) enum Place {
     Source,
     Sink,
     Route,
-    Target,
 }
 
 /// The keys per table, and what to do without them.
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[],
-        Place::Server => &[
-            ("tls", "leave it out, and end TLS in a proxy before hookbus"),
-            ("trusted-proxies", "leave it out: forwarding headers are never believed"),
-        ],
-        Place::Source => &[
-            ("redact", "leave it out; bodies are forwarded as they came"),
-            ("respond", "leave it out; accepted events are answered 200 with JSON"),
-            ("rate-limit", "leave it out"),
-            ("max-event-age", "leave it out; the scheme's own window applies"),
-        ],
+        Place::Server => &[("tls", "leave it out, and end TLS in a proxy before hookbus")],
+        Place::Source => &[],
         Place::Sink => &[("dead-letter", "leave it out; dead letters are kept in the data folder")],
         Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],
-        Place::Target => &[
-            ("format", "leave it out; each type of sink has its own, see the page about it"),
-            ("redact", "leave it out; bodies are forwarded as they came"),
-        ],
     }
 }
 

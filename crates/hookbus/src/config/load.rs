@@ -148,6 +148,7 @@ impl<'r> Reading<'r> {
         let Some(mut table) = self.section(root, "server") else { return Some(Server::default()) };
         future::refuse(Place::Server, &mut table, &mut self.problems);
         let server: Server = self.read(&table)?;
+        self.problems.extend(server.problems(&table));
         let limits = &server.limits;
         let headers = limits.headers.get();
         let mut wrong = |message: String| self.problems.push(table.problem_at("limits", message));
@@ -197,9 +198,12 @@ impl<'r> Reading<'r> {
             let source = self.collect(SourceConfig::read(&name, table));
             if let Some(source) = source.as_ref().filter(|source| source.secrets.is_empty()) {
                 let message = format!("source `{}` has no secret yet: every event gets 503", source.name);
-                self.warnings.push(
-                    Problem::new(span.clone(), message).help("the provider's test of the URL is answered"),
-                );
+                let help = if source.scheme.answers_without_secret() {
+                    "the provider's test of the URL is answered"
+                } else {
+                    "put it in as soon as the provider shows it"
+                };
+                self.warnings.push(Problem::new(span.clone(), message).help(help));
             }
             sources.push((span, name, source));
         }
@@ -290,7 +294,10 @@ impl<'r> Reading<'r> {
     ) -> Option<Vec<Route>> {
         let source_names: Vec<_> = sources.iter().map(|(_, name, _)| Arc::clone(name)).collect();
         let sink_names: Vec<_> = sinks.iter().map(|sink| (Arc::clone(&sink.name), sink.sink_type)).collect();
-        let names = Names { sources: &source_names, sinks: &sink_names };
+        let redactions = super::redactions(sources.iter().filter_map(|(_, _, source)| source.as_ref()));
+        let all_known = sources.iter().all(|(_, _, source)| source.is_some());
+        let redactions = all_known.then_some(&redactions);
+        let names = Names { sources: &source_names, sinks: &sink_names, redactions };
         let Some((span, value)) = root.take("routes") else {
             let help = "[[routes]]\nname = \"all\"\nto = [{ sink = \"NAME\" }]";
             self.warnings.push(

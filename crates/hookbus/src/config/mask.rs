@@ -10,7 +10,10 @@ use toml::de::{DeTable, DeValue};
 /// Places whose texts are shown, as paths of keys; `*` is any name, and the elements of a list stand at its place.
 const SHOWN: &[&str] = &[
     "server.listen",
+    "server.trusted-proxies",
+    "server.forwarding-header",
     "server.limits.*",
+    "server.limits.refused-per-address.*",
     "server.timeouts.*",
     "admin.listen",
     "journal.dir",
@@ -25,8 +28,16 @@ const SHOWN: &[&str] = &[
     "sources.*.ack",
     "sources.*.ack-timeout",
     "sources.*.order",
+    "sources.*.redact",
+    "sources.*.respond.status",
+    "sources.*.respond.content-type",
+    "sources.*.max-event-age",
+    "sources.*.rate-limit",
+    "sources.*.rate-limit.*",
     "sources.*.secrets.env",
     "sources.*.secrets.file",
+    "sources.*.verify-token.env",
+    "sources.*.verify-token.file",
     "sources.*.scheme.alg",
     "sources.*.scheme.key.decode",
     "sources.*.scheme.key.strip",
@@ -47,6 +58,7 @@ const SHOWN: &[&str] = &[
     "sources.*.scheme.time.from",
     "sources.*.scheme.time.unit",
     "sources.*.scheme.many",
+    "sources.*.scheme.handshake",
     "sinks.*.type",
     "sinks.*.dir",
     "sinks.*.publish-timeout",
@@ -79,6 +91,8 @@ const SHOWN: &[&str] = &[
     "routes.to.exchange",
     "routes.to.routing-key",
     "routes.to.stream",
+    "routes.to.format",
+    "routes.to.redact",
 ];
 
 /// The ranges of a configuration to be masked. Where its syntax is broken its tables cannot be trusted, and lines are

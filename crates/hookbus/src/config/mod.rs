@@ -10,6 +10,9 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod network;
+mod rate;
+mod respond;
 mod route;
 mod schema;
 mod server;
@@ -20,14 +23,18 @@ use std::{
     sync::Arc,
 };
 
-use hookbus_core::{SecretRef, registry::Prepared, route::Route, units::Duration};
+use hookbus_core::{SecretRef, form::Redactions, registry::Prepared, route::Route, units::Duration};
 
 pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use network::Network;
+pub(crate) use network::one_customer;
+pub use rate::RateLimit;
+pub use respond::Respond;
 pub use schema::schema;
-pub use server::{Limits, Server, Timeouts};
+pub use server::{ForwardingHeader, Limits, Server, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.
@@ -49,6 +56,11 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Which event goes where; a target's `sink` is a place in `sinks`.
     pub routes: Vec<Route>,
+}
+
+/// What must not be seen of each source's events.
+pub(crate) fn redactions<'s>(sources: impl IntoIterator<Item = &'s SourceConfig>) -> Redactions {
+    sources.into_iter().map(|source| (Arc::clone(&source.name), source.redact.clone())).collect()
 }
 
 /// A sink that is ready to be opened.

@@ -3,7 +3,9 @@
 use std::{ops::Range, sync::Arc};
 
 use hookbus_core::{
+    Format, Redaction,
     config::{self, Problem, Table, quoted},
+    form::Redactions,
     nearest,
     registry::SinkType,
     route::{Route, Target, Template, TypePattern},
@@ -20,6 +22,8 @@ pub(super) struct Names<'a> {
     pub(super) sources: &'a [Arc<str>],
     /// Sinks by name; their type only where it is known.
     pub(super) sinks: &'a [(Arc<str>, Option<&'a SinkType>)],
+    /// What must not be seen of the sources' events; nothing where a source could not be read.
+    pub(super) redactions: Option<&'a Redactions>,
 }
 
 /// A `[[routes]]` table without `to`, whose keys depend on the sink.
@@ -50,7 +54,7 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
     let mut problems = Vec::new();
     future::refuse(Place::Route, &mut table, &mut problems);
     let to = table.take("to");
-    let (mut targets, mut warnings) = (Vec::new(), Vec::new());
+    let (mut targets, mut warnings) = (Vec::<(Target, Range<usize>)>::new(), Vec::new());
     match to {
         None => {
             problems
@@ -109,9 +113,15 @@ pub(super) fn read(mut table: Table<'_>, names: &Names<'_>) -> Result<Placed, Ve
             Err(error) => problems.push(Problem::new(pattern.span(), error.to_string())),
         }
     }
+    if let Some(redactions) = names.redactions {
+        let all = if sources.is_empty() { names.sources } else { &sources };
+        let redactions: Vec<_> = all.iter().filter_map(|source| redactions.of(source)).collect();
+        problems.extend(targets.iter().filter_map(|(target, span)| check_masking(target, span, &redactions)));
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
+    let targets = targets.into_iter().map(|(target, _)| target).collect();
     let name = read.name.span();
     let route = Route { name: read.name.into_inner().into(), sources, types, to: targets };
     Ok(Placed { route, name, warnings })
@@ -121,9 +131,8 @@ fn target(
     mut table: Table<'_>,
     names: &Names<'_>,
     warnings: &mut Vec<Problem>,
-) -> Result<Target, Vec<Problem>> {
+) -> Result<(Target, Range<usize>), Vec<Problem>> {
     let mut problems = Vec::new();
-    future::refuse(Place::Target, &mut table, &mut problems);
     let Some((_, sink)) = table.take("sink") else {
         problems.push(Problem::new(table.span(), "a destination needs `sink`").help("{ sink = \"NAME\" }"));
         return Err(problems);
@@ -138,6 +147,8 @@ fn target(
     };
     // A sink whose type is unknown was reported where it stands; its addresses cannot be judged.
     let Some(sink_type) = names.sinks[at].1 else { return Err(problems) };
+    let format = format(&mut table, sink_type, &mut problems);
+    let (redact, redact_at) = redact(&mut table, &mut problems);
     let mut address: Vec<(AddressKey, Template)> = Vec::new();
     for key in sink_type.address() {
         let template = match table.take(key.name()) {
@@ -171,12 +182,63 @@ fn target(
             None => {}
         }
     }
-    let known = || sink_type.address().iter().map(AddressKey::name).chain(["sink"]);
+    let known = || sink_type.address().iter().map(AddressKey::name).chain(["sink", "format", "redact"]);
     problems.extend(table.iter().map(|(span, key, _)| {
         let problem = Problem::unknown_key(span, key, known());
         Problem { message: format!("a `{}` sink has no address key `{key}`", sink_type.name()), ..problem }
     }));
-    if problems.is_empty() { Ok(Target { sink: at, address }) } else { Err(problems) }
+    match problems.is_empty() {
+        true => Ok((Target { sink: at, address, format, redact }, redact_at)),
+        false => Err(problems),
+    }
+}
+
+/// How events are put there. A type of sink that has one way only does what it does without being told.
+fn format(table: &mut Table<'_>, sink_type: &SinkType, problems: &mut Vec<Problem>) -> Format {
+    let Some((_, value)) = table.take("format") else { return Format::default() };
+    let problem = match value.get_ref().as_str().map(str::parse::<Format>) {
+        None => Problem::new(value.span(), "`format` must be a text").help("\"binary\" or \"structured\""),
+        Some(Err(known)) => Problem::new(value.span(), "there is no such format").help(known),
+        Some(Ok(format)) => match sink_type.formats() {
+            formats if !formats.contains(&format) => {
+                let can = quoted(formats.iter().map(|format| format.as_str()));
+                let message = format!("a `{}` sink has no format `{format}`", sink_type.name());
+                Problem::new(value.span(), message).help(format!("it has {can}: leave `format` out"))
+            }
+            [_] => return Format::default(),
+            _ => return format,
+        },
+    };
+    problems.push(problem);
+    Format::default()
+}
+
+/// Whether values are masked there, and where that is said.
+fn redact(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> (bool, Range<usize>) {
+    let Some((_, value)) = table.take("redact") else { return (false, table.span()) };
+    let redact = value.get_ref().as_bool();
+    if redact.is_none() {
+        let help = "which values that are is said by `redact` of their source";
+        problems.push(Problem::new(value.span(), "`redact` is true or false here").help(help));
+    }
+    (redact.unwrap_or(false), value.span())
+}
+
+/// What is wrong with a destination: there is nothing that it could mask, or its address shows what must not be seen, in
+/// logs too.
+fn check_masking(target: &Target, span: &Range<usize>, redactions: &[&Redaction]) -> Option<Problem> {
+    if target.redact && redactions.is_empty() {
+        let problem = Problem::new(span.clone(), "no source of this route says what to mask");
+        return Some(problem.help("[sources.NAME]\nredact = [\"/data/streamKey\"]"));
+    }
+    let shown = |(key, template): &(AddressKey, Template)| {
+        let pointer = redactions.iter().find_map(|redaction| template.shows(redaction))?;
+        Some(format!(
+            "`{}` shows the value at {pointer}, which `redact` of its source says not to",
+            key.name()
+        ))
+    };
+    target.address.iter().find_map(shown).map(|message| Problem::new(span.clone(), message))
 }
 
 fn template(key: &AddressKey, value: &Spanned<DeValue<'_>>) -> Result<Template, Problem> {

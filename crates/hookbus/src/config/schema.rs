@@ -1,6 +1,6 @@
 //! The configuration as JSON Schema, for editors.
 
-use hookbus_core::SinkRegistry;
+use hookbus_core::{Format, SinkRegistry};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -67,6 +67,15 @@ pub fn schema(registry: &SinkRegistry) -> Value {
 fn to_schema(registry: &SinkRegistry) -> Value {
     let mut keys =
         Map::from_iter([("sink".to_owned(), json!({ "type": "string", "description": "name of a sink" }))]);
+    let formats = Format::ALL.map(Format::as_str);
+    keys.insert(
+        "format".to_owned(),
+        json!({ "enum": formats, "description": "the body with its attributes beside it, or all of it as one JSON document; default: binary, where the sink has both" }),
+    );
+    keys.insert(
+        "redact".to_owned(),
+        json!({ "type": "boolean", "description": "whether what the source's `redact` names is masked there; default: false" }),
+    );
     for sink_type in registry.iter() {
         for key in sink_type.address() {
             let description = format!("address at a `{}` sink; a template", sink_type.name());

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use hookbus_core::{
-    Scheme, SecretRef, Verifier,
+    Redaction, Scheme, SecretRef, Verifier,
     config::{self, Problem, Table, quoted},
     nearest,
     secret::SecretError,
@@ -13,7 +13,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::future::{self, Place};
+use super::{
+    RateLimit, Respond,
+    future::{self, Place},
+    respond::RespondTable,
+};
 
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
@@ -32,12 +36,23 @@ pub struct SourceConfig {
     pub secrets: Vec<SecretRef>,
     /// The URL the provider calls, for schemes that sign it.
     pub public_url: Option<String>,
+    /// Where the token is that the provider's handshakes have to have.
+    pub verify_token: Option<SecretRef>,
     /// When a request is answered.
     pub ack: Ack,
     /// How long a request waits for that.
     pub ack_timeout: Duration,
     /// What keeps its order.
     pub order: Order,
+    /// What of its bodies must not be seen.
+    pub redact: Redaction,
+    /// What whoever sends is told when an event was taken over; the event's id and what became of it, where it is not
+    /// given.
+    pub respond: Option<Respond>,
+    /// How long ago an event may have happened.
+    pub max_event_age: Option<Duration>,
+    /// How many authentic requests it may send.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Which events of a source stay in order.
@@ -78,6 +93,8 @@ pub(super) struct SourceTable {
     /// The URL the provider calls, for schemes that sign it.
     #[schemars(with = "Option<String>")]
     public_url: Option<Spanned<String>>,
+    /// The token that the provider was told to send when it tests the URL; for providers that do, such as `meta`.
+    verify_token: Option<SecretRef>,
     /// When a request is answered: once the journal has the event, or once all its sinks have it. Default: `journal`.
     #[serde(default)]
     ack: Ack,
@@ -87,6 +104,18 @@ pub(super) struct SourceTable {
     /// Which events stay in order. Default: `subject`.
     #[serde(default)]
     order: Order,
+    /// JSON pointers of values that must not be seen, such as `/data/streamKey`: masked wherever the bridge shows an event,
+    /// and at destinations with `redact = true`.
+    #[schemars(with = "Option<Vec<String>>")]
+    redact: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What is answered to an event that was taken over. Default: 200 with the event's id and what became of it, as JSON.
+    #[schemars(with = "Option<RespondTable>")]
+    respond: Option<Respond>,
+    /// How long ago an event may have happened before it is refused, at least 1s. Default: any time.
+    #[schemars(with = "Option<Duration>")]
+    max_event_age: Option<Spanned<Duration>>,
+    /// How many authentic requests are taken in a length of time; beyond that 429. Default: no limit.
+    rate_limit: Option<RateLimit>,
 }
 
 impl SourceConfig {
@@ -127,15 +156,33 @@ impl SourceConfig {
                 table.problem_at("provider", "this scheme signs the URL, so `public-url` is needed");
             problems.push(problem.help(format!("public-url = \"https://hooks.example.com/hooks/{name}\"")));
         }
+        let redact = redact(read.redact.as_ref(), scheme.as_deref(), &mut problems);
+        if let Some(age) = &read.max_event_age {
+            if age.get_ref().get().as_secs() == 0 {
+                problems.push(Problem::new(age.span(), "`max-event-age` is at least 1s"));
+            }
+            if scheme.as_ref().is_some_and(|scheme| !scheme.tells_age()) {
+                let message = "this scheme signs no time, so nobody could tell the age of an event";
+                problems.push(Problem::new(age.span(), message).help("leave `max-event-age` out"));
+            }
+        }
+        let preset = || Respond::preset(read.provider.as_ref()?.get_ref());
+        let respond = read.respond.or_else(preset);
+        problems.extend(scheme.as_ref().and_then(|scheme| verify_token(scheme, &table)));
         match scheme {
             Some(scheme) if problems.is_empty() => Ok(Self {
                 name: name.into(),
                 scheme,
                 secrets: read.secrets,
                 public_url: read.public_url.map(Spanned::into_inner),
+                verify_token: read.verify_token,
                 ack: read.ack,
                 ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
                 order: read.order,
+                redact,
+                respond,
+                max_event_age: read.max_event_age.map(Spanned::into_inner),
+                rate_limit: read.rate_limit,
             }),
             _ => Err(problems),
         }
@@ -168,7 +215,60 @@ impl SourceConfig {
             let (bytes, source, place) = (secret.expose().len(), &self.name, &self.secrets[index]);
             tracing::warn!(%source, %place, bytes, "this secret is short enough to be guessed");
         }
+        let verifier = verifier.max_event_age(self.max_event_age.map(Duration::get));
+        let verifier = match self.verify_token.as_ref().map(|token| token.resolve(base)) {
+            Some(Ok(token)) => verifier.with_verify_token(&token),
+            Some(Err(error)) => {
+                wrong.push(at_source(format!("the verify token: {error}")));
+                verifier
+            }
+            None => verifier,
+        };
         if wrong.is_empty() { Ok(verifier) } else { Err(wrong) }
+    }
+}
+
+/// Reads what must not be seen. What an attribute is taken from would be seen all the same.
+fn redact(
+    pointers: Option<&Spanned<Vec<Spanned<String>>>>,
+    scheme: Option<&Scheme>,
+    problems: &mut Vec<Problem>,
+) -> Redaction {
+    let mut sound: Vec<&str> = Vec::new();
+    for pointer in pointers.into_iter().flat_map(|pointers| pointers.get_ref()) {
+        let wrong = match Redaction::new([pointer.get_ref().as_str()]) {
+            Ok(redaction) => scheme.and_then(|scheme| scheme.shows(&redaction)).map(|attribute| {
+                format!("this value cannot be masked: the scheme takes the event's {attribute} from it")
+            }),
+            Err(wrong) => Some(wrong.to_string()),
+        };
+        match wrong {
+            Some(wrong) => problems.push(Problem::new(pointer.span(), wrong)),
+            None => sound.push(pointer.get_ref()),
+        }
+    }
+    Redaction::new(sound).unwrap_or_else(|wrong| {
+        let span = pointers.map_or(0..0, Spanned::span);
+        problems.push(Problem::new(span, wrong.to_string()));
+        Redaction::default()
+    })
+}
+
+/// A verify token is there exactly where handshakes have one.
+fn verify_token(scheme: &Scheme, table: &Table<'_>) -> Option<Problem> {
+    match (scheme.needs_verify_token(), table.has("verify-token")) {
+        (true, false) => {
+            let provider = scheme.handshake().unwrap_or_default();
+            let message = format!("`{provider}` tests the URL with a token, so `verify-token` is needed");
+            let help =
+                "verify-token = { env = \"NAME\" }: the token that the provider is given beside the URL";
+            Some(table.problem_at("provider", message).help(help))
+        }
+        (false, true) => {
+            let message = "`verify-token` is given, but this provider does not test the URL with one";
+            Some(table.problem_at("verify-token", message).help("leave it out"))
+        }
+        _ => None,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     StartError,
-    config::{Ack, Config},
+    config::{Ack, Config, redactions},
     dead_letters::{self, Unavailable},
     journal::{Opening, RunningJournal},
 };
@@ -59,10 +59,11 @@ struct ForRedrive {
 impl Place {
     pub(crate) fn of(config: &Config) -> Result<Self, Unaddressable> {
         let sources = config.sources.iter().map(|source| Arc::clone(&source.name));
+        let router = Router::new(sources, &config.routes)?.redacting(redactions(&config.sources));
         let journal = ForRedrive {
             opening: Opening::new(config),
             sinks: config.sinks.iter().map(|sink| Arc::clone(&sink.name)).collect(),
-            router: Arc::new(Router::new(sources, &config.routes)?),
+            router: Arc::new(router),
             wanted: config.sources.iter().any(|source| source.ack == Ack::Journal),
         };
         let letters = dead_letters::settings(config.dead_letters.max_size.get());
@@ -128,6 +129,8 @@ async fn answer_alone(
     command: Command,
     replies: &Replies,
 ) {
+    let redactions = journal.as_ref().map(|journal| journal.router.redactions().clone());
+    let no_bridge = || Arc::new(NoBridge(redactions.clone().unwrap_or_default()));
     let kept = || Kept { folder: data.folder(), key: data.key().clone(), journal: None, letters: None };
     match (command, letters) {
         (Command::Journal(command), _) => end(kept().answer(command, replies).await, replies).await,
@@ -141,11 +144,11 @@ async fn answer_alone(
                     Desk::new(letters, Arc::new(redrive)).answer(command, replies).await;
                     running.stop().await;
                 }
-                Ok(None) => Desk::new(letters, Arc::new(NoBridge)).answer(command, replies).await,
+                Ok(None) => Desk::new(letters, no_bridge()).answer(command, replies).await,
                 Err(error) => end(Err(Stopped::from(error)), replies).await,
             }
         }
-        (command, Some(letters)) => Desk::new(letters, Arc::new(NoBridge)).answer(command, replies).await,
+        (command, Some(letters)) => Desk::new(letters, no_bridge()).answer(command, replies).await,
         (Command::DeadLetters(_), None) => end(Err(Stopped::gone()), replies).await,
     }
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use hookbus_core::{Router, route};
+use hookbus_core::{Router, VerifiedEvent, route};
 use hookbus_journal::{Appended, Destination, Journal, Letter};
 
-use super::redrive::{NotRedriven, Redrive, destinations};
+use super::redrive::{NotRedriven, Redrive, destinations, shown};
 
 /// How long the journal may take.
 const DURABLE: Duration = Duration::from_secs(30);
@@ -22,6 +22,10 @@ pub(crate) struct ByJournal {
 
 #[async_trait]
 impl Redrive for ByJournal {
+    fn shown(&self, letter: &Letter) -> VerifiedEvent {
+        shown(letter, self.router.redactions())
+    }
+
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven> {
         let destinations = destinations(letter, reroute, &self.sinks, &self.router)?;
         let journal = |to: route::Destination| Destination { sink: to.sink, address: to.address };

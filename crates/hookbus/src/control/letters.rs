@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hookbus_core::{EventTime, route::TypePattern};
+use hookbus_core::{EventTime, VerifiedEvent, route::TypePattern};
 use hookbus_journal::{DeadLetters, Letter, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -122,9 +122,9 @@ impl LetterLine {
         }
     }
 
-    fn whole(id: u64, letter: &Letter) -> Result<Self, Stopped> {
+    fn whole(id: u64, letter: &Letter, shown: &VerifiedEvent) -> Result<Self, Stopped> {
         let mut event = Vec::new();
-        letter.event.write_structured(&mut event);
+        shown.write_structured(&mut event);
         let event = RawValue::from_string(String::from_utf8(event)?.trim_end().to_owned())?;
         Ok(Self { event: Some(event), ..Self::new(&Summary::new(id, letter)) })
     }
@@ -147,7 +147,11 @@ impl Desk {
             OnLetters::Show { id } => {
                 let letter = self.letters.get(id).await?;
                 let letter = letter.ok_or_else(|| Stopped(format!("there is no dead letter {id}")))?;
-                send(replies, Reply::Letter(Box::new(LetterLine::whole(id, &letter)?))).await?;
+                send(
+                    replies,
+                    Reply::Letter(Box::new(LetterLine::whole(id, &letter, &self.redrive.shown(&letter))?)),
+                )
+                .await?;
                 Ok((1, 0))
             }
         }

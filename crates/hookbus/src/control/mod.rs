@@ -21,7 +21,7 @@ pub(crate) use ask::{NotAsked, Place, ask};
 pub(crate) use by_journal::ByJournal;
 pub(crate) use journal::{JournalLine, Kept, OnJournal};
 pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
-pub(crate) use redrive::{NotRedriven, Redrive, destinations};
+pub(crate) use redrive::{NotRedriven, Redrive, destinations, shown};
 pub(crate) use server::Control;
 
 /// The socket's name in the data folder.

@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Router,
+    Router, VerifiedEvent,
+    form::Redactions,
     route::{Decision, Destination, Unaddressable},
 };
 use hookbus_journal::{JournalError, Letter};
@@ -40,18 +41,32 @@ pub(crate) trait Redrive: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// The letter's event as people may see it.
+    fn shown(&self, letter: &Letter) -> VerifiedEvent;
+
     /// Sends the event where it should have gone, or where today's routes send it.
     async fn redrive(&self, letter: &Letter, reroute: bool) -> Result<(), NotRedriven>;
 }
 
+/// What of a letter's event people may see: neither what its source says they must not, nor what its destination masks.
+pub(crate) fn shown(letter: &Letter, redactions: &Redactions) -> VerifiedEvent {
+    let masked = letter.address.as_ref().and_then(|address| address.form()?.redaction());
+    let event = masked.map_or_else(|| letter.event.clone(), |redaction| letter.event.masked(redaction));
+    redactions.shown(&event)
+}
+
 /// Where no bridge runs.
 #[derive(Debug)]
-pub(crate) struct NoBridge;
+pub(crate) struct NoBridge(pub(crate) Redactions);
 
 #[async_trait]
 impl Redrive for NoBridge {
     fn ready(&self) -> Result<(), NotRedriven> {
         Err(NotRedriven::NoBridge)
+    }
+
+    fn shown(&self, letter: &Letter) -> VerifiedEvent {
+        shown(letter, &self.0)
     }
 
     async fn redrive(&self, _: &Letter, _: bool) -> Result<(), NotRedriven> {

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Mutex};
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Address, Router,
+    Address, Router, VerifiedEvent,
     route::{Route, Target},
     sink::AddressKey,
 };
@@ -32,6 +32,10 @@ struct Taking {
 
 #[async_trait]
 impl Redrive for Taking {
+    fn shown(&self, letter: &Letter) -> VerifiedEvent {
+        letter.event.clone()
+    }
+
     async fn redrive(&self, letter: &Letter, _: bool) -> Result<(), NotRedriven> {
         let id = letter.event.id().as_str();
         if Some(id) == self.refused {
@@ -117,7 +121,7 @@ async fn what_is_redriven_is_gone_and_what_is_not_stays() {
 async fn the_journal_gets_the_old_address_or_todays() {
     let outer = tempfile::tempdir().unwrap();
     let (_data, letters) = folder(outer.path()).await;
-    let to = vec![Target { sink: 0, address: vec![(KEY, "new".parse().unwrap())] }];
+    let to = vec![Target::new(0, vec![(KEY, "new".parse().unwrap())])];
     let route = Route { name: "all".into(), sources: vec![], types: vec!["*".parse().unwrap()], to };
     let sinks: Vec<Arc<str>> = vec!["bus".into()];
     let journal = Journal::in_memory(&sinks);

@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::{accept::Disposition, metrics::Answered};
+use crate::{accept::Disposition, config::Respond, metrics::Answered};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -43,14 +43,14 @@ impl Problem {
         )
     }
 
-    /// Only POST.
-    pub(super) const fn method() -> Self {
+    /// Only POST, and GET for handshakes.
+    pub(super) const fn method(allow: &'static str) -> Self {
         let problem = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             Answered::MethodNotAllowed,
             "webhooks are sent by POST",
         );
-        Self { allow: Some("POST"), ..problem }
+        Self { allow: Some(allow), ..problem }
     }
 
     /// The body is longer than `limits.body`.
@@ -98,6 +98,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::Busy, detail).retry(Duration::from_secs(1))
     }
 
+    /// Too much came from one address in vain.
+    pub(super) const fn address_limited(wait: Duration) -> Self {
+        let detail = "too many requests from this address were refused; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::AddressLimited, detail).retry(wait)
+    }
+
+    /// The source sends more than `rate-limit`.
+    pub(super) const fn source_limited(wait: Duration) -> Self {
+        let detail = "this source sends more than it may; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::SourceLimited, detail).retry(wait)
+    }
+
     /// The source has no usable secret.
     pub(super) const fn awaiting_secret() -> Self {
         let detail = "this source has no usable secret yet; send it again later";
@@ -115,6 +127,9 @@ impl Problem {
     pub(super) const fn refused(refusal: Refusal, reason: &'static str, detail: &'static str) -> Self {
         match refusal {
             Refusal::InvalidSecret => Self::awaiting_secret(),
+            _ if refusal.is_of_handshake() => {
+                Self { reason, ..Self::new(StatusCode::FORBIDDEN, Answered::Refused, detail) }
+            }
             _ => Self { reason, ..Self::new(StatusCode::UNAUTHORIZED, Answered::Refused, detail) },
         }
     }
@@ -133,6 +148,11 @@ impl Problem {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         answer
+    }
+
+    /// Whether its client brought it about: it counts against the allowance of an address.
+    pub(super) fn is_clients(&self) -> bool {
+        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS
     }
 
     /// What it counts as.
@@ -175,13 +195,16 @@ pub(super) fn last(mut answer: Answer) -> Answer {
     answer
 }
 
-/// The answer to an event that was taken over.
-pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered) {
+/// The answer to an event that was taken over: that of its source, or its id and what became of it.
+pub(super) fn accepted(respond: Option<&Respond>, id: &EventId, accepted: Disposition) -> (Answer, Answered) {
     let answered = match accepted {
         Disposition::Accepted => Answered::Accepted,
         Disposition::Duplicate => Answered::Duplicate,
         Disposition::Ignored => Answered::Ignored,
     };
+    if let Some(respond) = respond {
+        return (configured(respond), answered);
+    }
     let mut body = Vec::with_capacity(96);
     body.extend_from_slice(b"{\"id\":");
     // Writing a string to a Vec cannot fail.
@@ -192,9 +215,13 @@ pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered
     (json_answer(body), answered)
 }
 
-/// The answer to a provider's test of the URL.
-pub(super) fn probe() -> (Answer, Answered) {
-    (json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec()), Answered::Probe)
+fn configured(respond: &Respond) -> Answer {
+    let mut answer = Response::new(Full::from(respond.body.clone()));
+    *answer.status_mut() = respond.status;
+    if let Some(content_type) = &respond.content_type {
+        answer.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    answer
 }
 
 fn json_answer(body: Vec<u8>) -> Answer {

@@ -3,14 +3,18 @@
 mod answer;
 mod body;
 mod budget;
+pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod listener;
+mod rates;
 mod refusals;
+mod seldom;
 mod watched;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 use hookbus_core::Verifier;
 use tokio::sync::Semaphore;
@@ -20,10 +24,13 @@ pub(crate) use listener::Listener;
 
 use crate::{
     accept::{Acceptor, Waiting},
-    config::{Limits, Timeouts},
+    config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
+use client::Proxies;
+use handshake::Handshakes;
+use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
 
 /// All a request needs.
@@ -34,6 +41,10 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    proxies: Arc<Proxies>,
+    /// How fast an address may send in vain.
+    pace: Pace,
+    addresses: Arc<Addresses>,
 }
 
 /// One source, ready to take requests.
@@ -42,7 +53,12 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
+    respond: Option<Respond>,
+    /// How fast it may send, where that is limited.
+    pace: Option<Pace>,
+    taken: Arc<Taken>,
 }
 
 impl Source {
@@ -53,7 +69,24 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        let handshakes = Handshakes::new(verifier.source());
+        let taken = Arc::new(Taken::new(Instant::now()));
+        Self {
+            verifier,
+            waiting,
+            share: budget.share(),
+            refusals,
+            handshakes,
+            metrics,
+            pace: None,
+            taken,
+            respond: None,
+        }
+    }
+
+    /// With this answer to what was taken over.
+    pub(crate) fn responding(self, respond: Option<Respond>) -> Self {
+        Self { respond, ..self }
     }
 }
 
@@ -67,7 +100,14 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests }
+        let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
+        let addresses = Arc::new(Addresses::new(Instant::now()));
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses }
+    }
+
+    /// Believes these proxies, and nobody else, about who the client is.
+    pub(crate) fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies: Arc::new(proxies), ..self }
     }
 }
 

@@ -61,7 +61,9 @@ impl Worker {
             self.config.metrics.tried(&outcome);
             let mut when = None;
             if let Outcome::Delivered { position: Some(position), .. } = &outcome {
-                tracing::trace!(sink = %self.name, id = delivery.envelope.event.id().as_str(), %position, "delivered");
+                let event = &delivery.envelope.event;
+                let trace = event.trace_id().map(tracing::field::display);
+                tracing::trace!(sink = %self.name, id = event.id().as_str(), trace, %position, "delivered");
             }
             let error = match verdict(outcome, delivery.attempts, self.missing_for(&delivery, now)) {
                 Verdict::Delivered => {

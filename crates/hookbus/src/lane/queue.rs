@@ -347,7 +347,7 @@ mod tests {
     use crate::accept::{RequestTicket, TestTicket};
 
     fn delivery(body: Vec<u8>, group: u64) -> (Delivery, TestTicket) {
-        let to = vec![Target { sink: 0, address: Vec::new() }];
+        let to = vec![Target::new(0, Vec::new())];
         let route = Route { name: "all".into(), sources: Vec::new(), types: Vec::new(), to };
         let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
         let address = router.route(&TestEvent::new("fastpix").build()).destinations[0].address.clone();

@@ -22,7 +22,7 @@ const KEY: AddressKey = AddressKey::required("topic");
 
 /// Addresses come out of routers only.
 pub(super) fn address(topic: &str) -> Address {
-    let to = vec![Target { sink: 0, address: vec![(KEY, topic.parse().unwrap())] }];
+    let to = vec![Target::new(0, vec![(KEY, topic.parse().unwrap())])];
     let route = Route { name: "all".into(), sources: Vec::new(), types: Vec::new(), to };
     let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
     router.route(&TestEvent::new("fastpix").build()).destinations[0].address.clone()

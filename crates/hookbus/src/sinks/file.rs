@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Batch, Capabilities, ErrorKind, Instant, Outcome, Position, Probe, Report, Sink, SinkContext, SinkError,
-    SinkPlugin, sink::AddressKey,
+    Batch, Capabilities, ErrorKind, Format, Instant, Outcome, Position, Probe, Report, Sink, SinkContext,
+    SinkError, SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -47,6 +47,7 @@ fn default_dir() -> PathBuf {
 
 impl SinkPlugin for File {
     const TYPE: &'static str = "file";
+    const FORMATS: &'static [Format] = &[Format::Structured];
     const ADDRESS: &'static [AddressKey] =
         &[AddressKey::required("path").or(DEFAULT_PATH).checked(check_path)];
     type Config = FileConfig;
@@ -280,7 +281,7 @@ mod tests {
 
     /// Addresses come out of routers only.
     fn address(path: &str) -> Address {
-        let to = vec![Target { sink: 0, address: vec![(File::ADDRESS[0], path.parse().unwrap())] }];
+        let to = vec![Target::new(0, vec![(File::ADDRESS[0], path.parse().unwrap())])];
         let route = Route { name: "all".into(), sources: vec![], types: vec![], to };
         let router = Router::new([Arc::from("fastpix")], &[route]).unwrap();
         router.route(&event("fastpix", "{}")).destinations[0].address.clone()

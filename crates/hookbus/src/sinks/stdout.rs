@@ -4,7 +4,7 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use hookbus_core::{
-    Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
+    Batch, Capabilities, ErrorKind, Format, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
     SinkPlugin, sink::AddressKey,
 };
 use schemars::JsonSchema;
@@ -24,6 +24,7 @@ pub struct StdoutConfig {}
 
 impl SinkPlugin for Stdout {
     const TYPE: &'static str = "stdout";
+    const FORMATS: &'static [Format] = &[Format::Structured];
     const ADDRESS: &'static [AddressKey] = &[];
     type Config = StdoutConfig;
 
