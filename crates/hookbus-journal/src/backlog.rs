@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     cursor::{Ahead, Cursor, From, ToRead},
-    format::{self, Accepted, CARRIED, CARRIED_TAKEN, Carried, EVENT, Location},
+    format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
     segment::{Evidence, START},
     store::Store,
 };
@@ -247,8 +247,7 @@ pub(crate) fn read(store: &Store, feed: &Feed, job: &ToRead) -> io::Result<(Vec<
             if record.head().kind != CARRIED {
                 return Vec::new();
             }
-            let Some(ahead) = carried(record, sink, at, bytes) else { return Vec::new() };
-            vec![ahead]
+            carried(record, sink, at, bytes)
         }),
         ToRead::Records(from, to) => records(store, sink, *from, *to, |at, record, bytes| {
             if record.head().kind != EVENT {
@@ -313,44 +312,52 @@ fn records(
 /// The entries of an event's record for this sink.
 fn accepted(record: &Record<'_>, sink: &str, at: Location, bytes: u32) -> Vec<Ahead> {
     let Some(about) = format::read::<Accepted<'_>>(record.about()) else { return Vec::new() };
-    if about.destinations.iter().all(|to| to.sink != sink) {
+    let numbered = (0..).zip(&about.destinations).filter(|(_, to)| to.sink == sink);
+    entries(record, record.head().place.sequence, numbered, at, bytes)
+}
+
+/// The entries of a copied record for this sink.
+fn carried(record: &Record<'_>, sink: &str, at: Location, bytes: u32) -> Vec<Ahead> {
+    let Some(about) = format::read::<Carried<'_>>(record.about()) else { return Vec::new() };
+    let mine = about.destinations.iter().filter(|(_, to)| to.sink == sink);
+    let mut entries = entries(record, about.sequence, mine.map(|(at, to)| (*at, to)), at, bytes);
+    for entry in &mut entries {
+        (entry.from, entry.counts) = (From::Carried, about.bytes);
+    }
+    entries
+}
+
+/// The entries of a record for these destinations.
+fn entries<'d, 'a: 'd>(
+    record: &Record<'_>,
+    sequence: u64,
+    destinations: impl Iterator<Item = (u16, &'d To<'a>)>,
+    at: Location,
+    bytes: u32,
+) -> Vec<Ahead> {
+    let mut destinations = destinations.peekable();
+    if destinations.peek().is_none() {
         return Vec::new();
     }
     let Ok(event) = VerifiedEvent::restore(record) else { return Vec::new() };
-    let sequence = record.head().place.sequence;
-    let numbered = (0..).zip(&about.destinations).filter(|(_, to)| to.sink == sink);
-    let entry = |(destination, to): (u16, &format::To<'_>)| {
+    let entry = |(destination, to): (u16, &To<'_>)| {
         Ahead::new(EntryId { sequence, destination }, event.clone(), to.address(), at, bytes)
     };
-    numbered.map(entry).collect()
-}
-
-/// The entry of a copied record, where it is for this sink.
-fn carried(record: &Record<'_>, sink: &str, at: Location, bytes: u32) -> Option<Ahead> {
-    let about = format::read::<Carried<'_>>(record.about()).filter(|about| about.to.sink == sink)?;
-    let event = VerifiedEvent::restore(record).ok()?;
-    let id = EntryId { sequence: about.sequence, destination: about.destination };
-    let counts = about.bytes;
-    Some(Ahead { from: From::Carried, counts, ..Ahead::new(id, event, about.to.address(), at, bytes) })
+    destinations.map(entry).collect()
 }
 
 /// Reads one entry where it lies.
 fn one(store: &Store, sink: &str, id: EntryId, at: Location) -> io::Result<Ahead> {
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let segment = store.segment(at.segment).ok_or_else(damaged)?;
-    let mut found = None;
-    let end = segment.end().unwrap_or(segment.header.capacity);
-    segment.scan(&store.key, at.offset, end, |offset, record| {
+    let entries = segment.read_one(&store.key, at.offset, |record| {
         // Invariant: a record is at most 256 MiB and a little.
         let length = u32::try_from(record.head().record_len()).unwrap_or(u32::MAX);
-        let entries = match record.head().kind {
-            _ if offset != at.offset => Vec::new(),
+        match record.head().kind {
             EVENT => accepted(record, sink, at, length),
-            CARRIED | CARRIED_TAKEN => carried(record, sink, at, length).into_iter().collect(),
+            CARRIED => carried(record, sink, at, length),
             _ => Vec::new(),
-        };
-        found = entries.into_iter().find(|ahead| ahead.entry.id == id);
-        ControlFlow::Break(())
+        }
     })?;
-    found.ok_or_else(damaged)
+    entries.into_iter().flatten().find(|ahead| ahead.entry.id == id).ok_or_else(damaged)
 }

@@ -3,16 +3,18 @@
 //! Copies go to the end of the journal like everything else. They count from the moment on the cursor of their sink
 //! says so: where anything goes wrong before, they are of no use and of no harm.
 
-use std::{collections::HashMap, io, ops::ControlFlow};
+use std::{collections::HashMap, io, ops::ControlFlow, time::Instant};
 
 use hookbus_core::{VerifiedEvent, record::Record};
+use smallvec::SmallVec;
 
 use crate::{
     backlog::{EntryId, Feed},
-    cursor::{Move, Moved},
+    cursor::behind,
     engine::Engine,
-    format::{self, Accepted, CARRIED, CARRIED_TAKEN, Carried, EVENT, Location, To},
-    segment::{START, Segment},
+    format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
+    moving::{Move, Moved, Need},
+    segment::{Evidence, START, Segment},
 };
 
 /// Copies that may wait for the disk.
@@ -44,6 +46,7 @@ pub(crate) fn carry(engine: &Engine, oldest: &Segment) -> Outcome {
     let carried = Carrying { engine, oldest, moves: &moves }.run();
     let (outcome, moved) = carried.unwrap_or_else(|error| {
         tracing::warn!(segment = oldest.number, %error, "cannot copy on what is not delivered of a segment");
+        *engine.unreadable() = Some(Instant::now());
         (Outcome::NotNow, None)
     });
     end(moves, moved);
@@ -68,19 +71,17 @@ struct Carrying<'a> {
 /// Which of a segment's records are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// What was taken, and copies that were not.
+    /// Copies.
     Older,
-    /// Events that were not taken.
+    /// Events.
     Newer,
 }
 
-/// One copy to make: for which of the moves, of which entry.
+/// A copy to make, for all sinks that need it.
 struct Copy<'r> {
-    at: usize,
-    kind: hookbus_core::record::Kind,
     about: Carried<'r>,
-    /// The place of its range in the list, where it is a copy of one that was not taken.
-    range: Option<usize>,
+    /// By which of the moves, and what for.
+    needs: SmallVec<[(usize, Need); 2]>,
 }
 
 impl Carrying<'_> {
@@ -89,24 +90,23 @@ impl Carrying<'_> {
     /// Two passes, because copies that were not taken are older than events that were not: each sink must find its own in
     /// their old order.
     fn run(&self) -> io::Result<(Outcome, Option<Vec<Moved>>)> {
-        let mut moved: Vec<_> = self.moves.iter().map(|(_, begun)| Moved::of(begun, self.oldest)).collect();
+        let next = Location { segment: self.oldest.number + 1, offset: START };
+        let mut moved: Vec<_> = self.moves.iter().map(|(_, begun)| Moved::of(begun, next)).collect();
         let (mut last, mut unwritten) = (None, 0);
         for pass in [Pass::Older, Pass::Newer] {
             let mut failed = false;
-            self.each(pass, |record, copies| {
+            self.each(pass, |record, copy| {
                 let Ok(event) = VerifiedEvent::restore(record) else { return ControlFlow::Continue(()) };
-                for copy in copies {
-                    let Some((sequence, at, length)) = self.copy(&copy, &event) else {
-                        failed = true;
-                        return ControlFlow::Break(());
-                    };
-                    moved[copy.at].add(&copy, at, length);
-                    last = Some(sequence);
-                    unwritten += u64::from(length);
-                }
+                let Some((sequence, at, length)) = self.copy(&copy, &event) else {
+                    failed = true;
+                    return ControlFlow::Break(());
+                };
+                copy.needs.iter().for_each(|(by, need)| moved[*by].add(*need, at, behind(at, length)));
+                last = Some(sequence);
+                unwritten += u64::from(length);
                 if unwritten > UNWRITTEN {
                     unwritten = 0;
-                    failed = !last.is_none_or(|last| self.engine.wait_until_safe(last));
+                    failed = !self.engine.wait_until_safe(sequence);
                 }
                 if failed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
@@ -121,78 +121,62 @@ impl Carrying<'_> {
     fn copy(&self, copy: &Copy<'_>, event: &VerifiedEvent) -> Option<(u64, Location, u32)> {
         let mut about = Vec::new();
         format::write(&copy.about, &mut about);
-        self.engine.append_copy(copy.kind, &about, event)
+        self.engine.append_copy(CARRIED, &about, event)
     }
 
-    /// Shows every record of which a sink needs anything, with the copies it needs.
+    /// Shows every record of which a sink needs anything, with the copy to make.
     fn each(
         &self,
         pass: Pass,
-        mut visit: impl FnMut(&Record<'_>, Vec<Copy<'_>>) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Record<'_>, Copy<'_>) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let taken: Vec<HashMap<u64, Vec<EntryId>>> =
             self.moves.iter().map(|(_, begun)| by_offset(&begun.taken)).collect();
         let end = self.oldest.end().unwrap_or(self.oldest.header.capacity);
-        self.oldest.scan(&self.engine.store.key, START, end, |offset, record| {
-            let mut copies = Vec::new();
-            for (at, (feed, begun)) in self.moves.iter().enumerate() {
-                let wanted = Wanted { feed, begun, taken: taken[at].get(&offset), offset };
-                wanted.copies(at, pass, record, &mut copies);
+        let scan = self.oldest.scan(&self.engine.store.key, START, end, |offset, record| {
+            match self.copy_of(pass, offset, record, &taken) {
+                Some(copy) => visit(record, copy),
+                None => ControlFlow::Continue(()),
             }
-            if copies.is_empty() { ControlFlow::Continue(()) } else { visit(record, copies) }
         })?;
+        // Nobody reads it after this.
+        self.engine.store.report(self.oldest, &scan, Evidence::of(self.oldest), None);
         Ok(())
     }
-}
 
-/// What one sink needs of one record.
-struct Wanted<'a> {
-    feed: &'a Feed,
-    begun: &'a Move,
-    taken: Option<&'a Vec<EntryId>>,
-    offset: u64,
-}
-
-impl Wanted<'_> {
-    fn copies<'r>(&self, at: usize, pass: Pass, record: &Record<'r>, copies: &mut Vec<Copy<'r>>) {
-        let mine = |to: &To<'_>| to.sink == &*self.feed.name;
-        let was_taken = |id: EntryId| self.taken.is_some_and(|taken| taken.contains(&id));
-        match record.head().kind {
-            EVENT => {
-                let Some(about) = format::read::<Accepted<'r>>(record.about()) else { return };
+    /// The copy of a record that sinks need; nothing where none does. `taken` is which entries at which offset each of
+    /// them has taken.
+    fn copy_of<'r>(
+        &self,
+        pass: Pass,
+        offset: u64,
+        record: &Record<'r>,
+        taken: &[HashMap<u64, Vec<EntryId>>],
+    ) -> Option<Copy<'r>> {
+        let from = Location { segment: self.oldest.number, offset };
+        let (mut about, is_copy) = match (record.head().kind, pass) {
+            (EVENT, Pass::Newer) => {
+                let Accepted { destinations } = format::read(record.about())?;
                 let sequence = record.head().place.sequence;
                 // Invariant: a record is at most 256 MiB and a little.
                 let bytes = u32::try_from(record.head().record_len()).unwrap_or(u32::MAX);
-                let untaken = self.begun.next.is_some_and(|next| next.offset <= self.offset);
-                for (destination, to) in (0..).zip(about.destinations).filter(|(_, to)| mine(to)) {
-                    let kind = match pass {
-                        Pass::Older if was_taken(EntryId { sequence, destination }) => CARRIED_TAKEN,
-                        Pass::Newer if untaken => CARRIED,
-                        _ => continue,
-                    };
-                    let about = Carried { sequence, destination, bytes, to };
-                    copies.push(Copy { at, kind, about, range: None });
-                }
+                (Carried { sequence, bytes, from, destinations: (0..).zip(destinations).collect() }, false)
             }
-            kind @ (CARRIED | CARRIED_TAKEN) if pass == Pass::Older => {
-                let Some(about) = format::read::<Carried<'r>>(record.about()).filter(|about| mine(&about.to))
-                else {
-                    return;
-                };
-                let id = EntryId { sequence: about.sequence, destination: about.destination };
-                let holds = |(_, (from, to)): &&(usize, (Location, Location))| {
-                    (from.offset..to.offset).contains(&self.offset)
-                };
-                let range = self.begun.carried.iter().find(holds).map(|(place, _)| *place);
-                let (kind, range) = match kind {
-                    _ if was_taken(id) => (CARRIED_TAKEN, None),
-                    CARRIED if range.is_some() => (CARRIED, range),
-                    _ => return,
-                };
-                copies.push(Copy { at, kind, about, range });
-            }
-            _ => {}
-        }
+            (CARRIED, Pass::Older) => (Carried { from, ..format::read(record.about())? }, true),
+            _ => return None,
+        };
+        let mut needs = SmallVec::new();
+        let needed = |(destination, to): &mut (u16, To<'r>)| {
+            let mine = |(feed, _): &(&Feed, Move)| *feed.name == *to.sink;
+            let Some(by) = self.moves.iter().position(mine) else { return false };
+            let id = EntryId { sequence: about.sequence, destination: *destination };
+            let was_taken = taken[by].get(&offset).is_some_and(|taken| taken.contains(&id));
+            let need = self.moves[by].1.need(id, from, is_copy, was_taken);
+            needs.extend(need.map(|need| (by, need)));
+            need.is_some()
+        };
+        about.destinations.retain(needed);
+        (!needs.is_empty()).then_some(Copy { about, needs })
     }
 }
 
@@ -202,32 +186,4 @@ fn by_offset(taken: &[(EntryId, Location)]) -> HashMap<u64, Vec<EntryId>> {
         by_offset.entry(at.offset).or_default().push(*id);
     }
     by_offset
-}
-
-impl Moved {
-    fn of(begun: &Move, segment: &Segment) -> Self {
-        let next = begun.next.map(|_| Location { segment: segment.number + 1, offset: START });
-        // A range of which nothing is left is replaced by none.
-        let again = begun.carried.iter().map(|(place, _)| (*place, Vec::new())).collect();
-        Self { again, next, ..Self::default() }
-    }
-
-    /// A copy is at its new place.
-    fn add(&mut self, copy: &Copy<'_>, at: Location, length: u32) {
-        if copy.kind == CARRIED_TAKEN {
-            let id = EntryId { sequence: copy.about.sequence, destination: copy.about.destination };
-            self.taken.push((id, at));
-            return;
-        }
-        let ranges = match copy.range {
-            Some(place) => self.again.entry(place).or_default(),
-            None => &mut self.new,
-        };
-        let end = Location { offset: at.offset + u64::from(length), ..at };
-        match ranges.last_mut().filter(|(from, _)| from.segment == at.segment) {
-            // What lies between is for other sinks, or of another kind.
-            Some(range) => range.1 = end,
-            None => ranges.push((at, end)),
-        }
-    }
 }

@@ -1,15 +1,14 @@
 //! How far one sink has got.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    ops::Bound,
-};
+use std::collections::VecDeque;
 
 use hookbus_core::{Address, VerifiedEvent};
 
 use crate::{
     backlog::{Entry, EntryId, Room},
-    format::{CursorNote, Location, Taken},
+    format::{CursorNote, Location},
+    moving::{Move, Moved},
+    taken::{TakenAt, TakenEntries},
 };
 
 /// Entries held in memory for a sink to take: so many, or so many bytes.
@@ -21,7 +20,8 @@ pub(crate) const NOTE_AFTER: usize = 512;
 /// How far a sink has got, and what is in memory for it.
 ///
 /// Whatever was written for the sink before `next` is resolved, or in `taken`, or in `ahead`, or in `carried`. Entries are
-/// taken in the order of their ids, so that what was taken since the last note is a range.
+/// taken in the order of their ids: what was taken since the last note is a range, and what has an id up to `passed` was
+/// taken, wherever it is met again.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
     /// In memory and not taken, in order.
@@ -35,7 +35,9 @@ pub(crate) struct Cursor {
     next: Location,
     /// Where what is safe on disk ends.
     head: Location,
-    taken: BTreeMap<EntryId, TakenAt>,
+    taken: TakenEntries,
+    /// The last entry that was taken.
+    passed: Option<EntryId>,
     /// A thread reads from disk for `ahead`.
     reading: bool,
     /// Records of it are being copied: nothing is read meanwhile.
@@ -80,13 +82,6 @@ pub(crate) enum From {
     Returned,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct TakenAt {
-    at: Location,
-    bytes: u32,
-    received: u64,
-}
-
 /// What is to be read from disk next.
 #[derive(Debug)]
 pub(crate) enum ToRead {
@@ -108,18 +103,13 @@ impl Cursor {
     pub(crate) fn restored(
         next: Location,
         head: Location,
+        passed: Option<EntryId>,
         carried: Vec<(Location, Location)>,
-        taken: &[Taken],
+        taken: TakenEntries,
     ) -> Self {
-        let mut cursor = Self { next, ..Self::at(head) };
-        cursor.carried = carried.into();
-        for taken in taken {
-            let id = EntryId { sequence: taken.sequence, destination: taken.destination };
-            let Taken { at, bytes, received, .. } = *taken;
-            cursor.taken.insert(id, TakenAt { at, bytes, received });
-        }
-        cursor.returned = cursor.taken.keys().copied().collect();
-        cursor.noted.up_to = cursor.taken.keys().next_back().copied();
+        let returned = taken.ids().collect();
+        let mut cursor = Self { next, passed, carried: carried.into(), taken, returned, ..Self::at(head) };
+        cursor.noted.up_to = passed;
         cursor
     }
 
@@ -180,22 +170,20 @@ impl Cursor {
             self.ahead_bytes -= length as usize;
             bytes += length as usize;
             last = Some(at);
-            let received = seconds(entry.event.received());
-            match from {
-                From::Returned => {}
-                From::Carried => {
-                    // It is no longer among those that were not taken.
-                    if let Some(first) = self.carried.front_mut() {
-                        first.0 = behind(at, length);
-                        if first.0 >= first.1 {
-                            self.carried.pop_front();
-                        }
+            if from == From::Carried {
+                // It is no longer among those that were not taken.
+                let first = self.carried.front_mut().filter(|(from, to)| (*from..*to).contains(&at));
+                if let Some((from, to)) = first {
+                    *from = behind(at, length);
+                    if from >= to {
+                        self.carried.pop_front();
                     }
-                    self.taken.insert(entry.id, TakenAt { at, bytes: counts, received });
                 }
-                From::Record => {
-                    self.taken.insert(entry.id, TakenAt { at, bytes: counts, received });
-                }
+            }
+            if from != From::Returned {
+                let received = seconds(entry.event.received());
+                self.taken.insert(entry.id, TakenAt { at, bytes: counts, received });
+                self.passed = Some(entry.id);
             }
             self.noted.changes += 1;
             into.push(entry);
@@ -211,7 +199,7 @@ impl Cursor {
         let job = if !self.returned.is_empty() {
             let ids = self.returned.iter().take(256);
             // What was resolved meanwhile is not read.
-            let there = ids.filter_map(|id| Some((*id, self.taken.get(id)?.at))).collect();
+            let there = ids.filter_map(|id| Some((*id, self.taken.get(*id)?.at))).collect();
             ToRead::Returned(there)
         } else if let Some((from, to)) = self.carried.front() {
             ToRead::Carried(*from, *to)
@@ -243,9 +231,8 @@ impl Cursor {
             ToRead::Returned(_) => {
                 let asked = self.returned.len().min(256);
                 self.returned.drain(..asked);
-            }
-            ToRead::Carried(..) if entries.is_empty() => {
-                self.carried.pop_front();
+                entries.into_iter().for_each(|entry| self.push(entry));
+                return;
             }
             ToRead::Carried(..) => {}
             ToRead::Records(..) => {
@@ -253,17 +240,40 @@ impl Cursor {
                 self.noted.changes += 1;
             }
         }
-        entries.into_iter().for_each(|entry| self.push(entry));
+        let mut last = self.passed;
+        for entry in entries {
+            // A copied record may hold what this sink had taken before, beside what others had not.
+            if Some(entry.entry.id) > last {
+                last = Some(entry.entry.id);
+                self.push(entry);
+            }
+        }
+        if let (ToRead::Carried(from, to), true) = (job, self.ahead.is_empty()) {
+            self.carried.pop_front();
+            if (*from..*to).contains(&until) && until > *from {
+                self.carried.push_front((until, *to));
+            }
+        }
+    }
+
+    /// Whether everything that is safe on disk was looked at: then it knows how many entries it has, and their bytes.
+    pub(crate) fn all_held(&self) -> Option<(u64, u64)> {
+        if self.reading || self.moving || !self.carried.is_empty() || self.next < self.head {
+            return None;
+        }
+        let fresh = self.ahead.iter().filter(|ahead| ahead.from != From::Returned);
+        let held = (self.taken.len() as u64, self.taken.bytes());
+        Some(fresh.fold(held, |(events, bytes), ahead| (events + 1, bytes + u64::from(ahead.counts))))
     }
 
     /// Where an entry that is taken lies.
     pub(crate) fn place(&self, id: EntryId) -> Option<Location> {
-        self.taken.get(&id).map(|taken| taken.at)
+        self.taken.get(id).map(|taken| taken.at)
     }
 
     /// The entry is done with. Its bytes, where it was not before.
     pub(crate) fn resolve(&mut self, id: EntryId) -> Option<u64> {
-        let taken = self.taken.remove(&id)?;
+        let taken = self.taken.remove(id)?;
         self.noted.changes += 1;
         if self.noted.up_to.is_some_and(|up_to| id <= up_to) {
             self.noted.resolved.push(id);
@@ -290,9 +300,6 @@ impl Cursor {
     /// Writes down how far it is; from then on that counts as noted.
     pub(crate) fn note<'a>(&mut self, sink: &'a str, pending: (u64, u64), full: bool) -> CursorNote<'a> {
         let full = full || self.noted.full;
-        // A range, because looking at all of them would cost more the more are stuck.
-        let known = self.noted.up_to.filter(|_| !full).map_or(Bound::Unbounded, Bound::Excluded);
-        let fresh = self.taken.range((known, Bound::Unbounded)).map(|(id, at)| at.note(*id)).collect();
         let resolved = std::mem::take(&mut self.noted.resolved);
         let resolved = resolved.into_iter().filter(|_| !full);
         let note = CursorNote {
@@ -300,27 +307,26 @@ impl Cursor {
             number: self.noted.number + 1,
             full,
             next: self.first_untaken(),
+            passed: self.passed.map(|id| (id.sequence, id.destination)),
             carried: self.carried.iter().copied().collect(),
             pending_events: pending.0,
             pending_bytes: pending.1,
-            taken: fresh,
+            taken: self.taken.behind(self.noted.up_to.filter(|_| !full)),
             resolved: resolved.map(|id| (id.sequence, id.destination)).collect(),
         };
-        let up_to = self.taken.keys().next_back().copied().max(self.noted.up_to);
-        self.noted = Noted { number: note.number, up_to, ..Noted::default() };
+        self.noted = Noted { number: note.number, up_to: self.passed, ..Noted::default() };
         note
     }
 
     /// The first segment that is needed for it.
     pub(crate) fn oldest(&self) -> u64 {
-        let taken = self.taken.values().map(|taken| taken.at.segment);
         let carried = self.carried.iter().map(|(from, _)| from.segment);
-        taken.chain(carried).fold(self.first_untaken().segment, u64::min)
+        self.taken.first_segment().into_iter().chain(carried).fold(self.first_untaken().segment, u64::min)
     }
 
     /// When the oldest entry that is taken or in memory was received, in seconds since 1970.
     pub(crate) fn oldest_received(&self) -> Option<u64> {
-        let taken = self.taken.first_key_value().map(|(_, taken)| taken.received);
+        let taken = self.taken.first().map(|taken| taken.received);
         taken.or_else(|| self.ahead.front().map(|ahead| seconds(ahead.entry.event.received())))
     }
 
@@ -335,13 +341,13 @@ impl Cursor {
         self.next = self.first_untaken();
         self.ahead.retain(|ahead| ahead.from == From::Returned);
         self.ahead_bytes = self.ahead.iter().map(|ahead| ahead.bytes as usize).sum();
-        let taken = self.taken.iter().filter(|(_, taken)| taken.at.segment == segment);
         // Anywhere in the list: what was copied before lies behind what was not.
         let carried = self.carried.iter().enumerate().filter(|(_, (from, _))| from.segment == segment);
         Some(Move {
-            taken: taken.map(|(id, taken)| (*id, taken.at)).collect(),
+            taken: self.taken.in_segment(segment),
+            passed: self.passed,
             carried: carried.map(|(at, range)| (at, *range)).collect(),
-            next: (self.next.segment == segment).then_some(self.next),
+            next: (self.next.segment <= segment).then_some(self.next),
         })
     }
 
@@ -350,9 +356,7 @@ impl Cursor {
         self.moving = false;
         let Some(Moved { taken, mut again, new, next }) = moved else { return };
         for (id, at) in taken {
-            if let Some(taken) = self.taken.get_mut(&id) {
-                taken.at = at;
-            }
+            self.taken.relocate(id, at);
         }
         // Each range is replaced where it stands, so that the order stays.
         let old = std::mem::take(&mut self.carried).into_iter().enumerate();
@@ -364,34 +368,6 @@ impl Cursor {
     }
 }
 
-/// What a sink needs of a segment.
-#[derive(Debug, Default)]
-pub(crate) struct Move {
-    pub(crate) taken: Vec<(EntryId, Location)>,
-    /// Ranges of copied records that were not taken, with their place in the list.
-    pub(crate) carried: Vec<(usize, (Location, Location))>,
-    pub(crate) next: Option<Location>,
-}
-
-/// Where it is now.
-#[derive(Debug, Default)]
-pub(crate) struct Moved {
-    pub(crate) taken: Vec<(EntryId, Location)>,
-    /// Where copied records are now, by the place of their range in the list.
-    pub(crate) again: HashMap<usize, Vec<(Location, Location)>>,
-    /// Where what had not been looked at is.
-    pub(crate) new: Vec<(Location, Location)>,
-    /// The first record behind the segment.
-    pub(crate) next: Option<Location>,
-}
-
-impl TakenAt {
-    fn note(self, id: EntryId) -> Taken {
-        let Self { at, bytes, received } = self;
-        Taken { sequence: id.sequence, destination: id.destination, at, bytes, received }
-    }
-}
-
 impl Ahead {
     pub(crate) fn new(id: EntryId, event: VerifiedEvent, address: Address, at: Location, bytes: u32) -> Self {
         Self { entry: Entry { id, event, address }, at, bytes, counts: bytes, from: From::Record }
@@ -399,7 +375,7 @@ impl Ahead {
 }
 
 /// Behind a record.
-fn behind(at: Location, bytes: u32) -> Location {
+pub(crate) fn behind(at: Location, bytes: u32) -> Location {
     Location { offset: at.offset + u64::from(bytes), ..at }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hookbus_core::{VerifiedEvent, record::Kind};
@@ -22,7 +22,6 @@ use crate::{
     group::{Group, New, Next, Open, Reserved},
     journal::{Destination, Settings, SinkSettings},
     known::{Asked, KnownFiles},
-    segment::START,
     store::Store,
 };
 
@@ -50,11 +49,15 @@ pub(crate) struct Engine {
     /// Groups whose fate is known and was not told yet, in order.
     pub(crate) finished: Mutex<Vec<Finished>>,
     pub(crate) finish: Notify,
+    /// Everything before this number was told to those who wait, and handed to the sinks.
+    pub(crate) told: AtomicU64,
     /// Another segment can be appended to.
     pub(crate) turned: Notify,
     pub(crate) keeping: Keeping,
     /// Cuts the writer's waits short.
     pub(crate) pause: Keeping,
+    /// When the oldest segment could not be read to be copied.
+    unreadable: Mutex<Option<Instant>>,
     pub(crate) stopping: AtomicBool,
     /// The writer has ended.
     pub(crate) ended: AtomicBool,
@@ -100,9 +103,11 @@ impl Engine {
             safe: Condvar::new(),
             finished: Mutex::default(),
             finish: Notify::new(),
+            told: AtomicU64::new(0),
             turned: Notify::new(),
             keeping: Keeping::default(),
             pause: Keeping::default(),
+            unreadable: Mutex::default(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
@@ -136,6 +141,10 @@ impl Engine {
         feeds.len()
     }
 
+    pub(crate) fn unreadable(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts an event into the group that is written next, for those destinations where it is new.
     pub(crate) fn append(
         &self,
@@ -143,6 +152,9 @@ impl Engine {
         destinations: &[Destination],
         asked: Option<&Asked>,
     ) -> Result<Appended, NotNow> {
+        if event.body().len() as u64 > self.settings.largest_record() {
+            return Err(NotNow::Refused(JournalError::TooLarge));
+        }
         let now = SystemTime::now();
         let mut open = self.open();
         if let Some(error) = &open.closed_for {
@@ -209,15 +221,19 @@ impl Engine {
     pub(crate) fn wait_until_safe(&self, sequence: u64) -> bool {
         let mut open = self.open();
         while open.durable <= sequence {
-            if self.stopping.load(Ordering::Acquire)
-                || matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed))
-            {
+            if self.has_ended(&open) {
                 return false;
             }
             let waited = self.safe.wait_timeout(open, IDLE);
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Whether nothing becomes safe any more.
+    pub(crate) fn has_ended(&self, open: &Open) -> bool {
+        let failed = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
+        failed || self.ended.load(Ordering::Acquire)
     }
 
     /// Seals the record of an event where it has room: in this segment, or in the next one.
@@ -228,8 +244,7 @@ impl Engine {
         about: &[u8],
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
-        let largest = self.settings.segment_size;
-        let most = largest.saturating_sub(self.settings.reserve(largest) + START);
+        let (largest, most) = (self.settings.segment_size, self.settings.largest_record());
         // The first segments are small: a large event may be for a later one.
         for begun in 0..4 {
             let before = open.mark();

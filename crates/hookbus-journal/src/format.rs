@@ -11,10 +11,8 @@ pub(crate) const VERSION: u32 = 1;
 
 /// An accepted event with its destinations.
 pub(crate) const EVENT: Kind = Kind::event(0);
-/// A copy of an accepted event for one destination that had taken it already when its segment had to go.
-pub(crate) const CARRIED_TAKEN: Kind = Kind::event(1);
-/// The same for one that had not.
-pub(crate) const CARRIED: Kind = Kind::event(3);
+/// A copy of an accepted event, for those who still had to get it when its segment had to go.
+pub(crate) const CARRIED: Kind = Kind::event(1);
 /// The first record of a segment's first page.
 pub(crate) const HEADER: Kind = Kind::note(1);
 /// The second record of a segment's first page, once nothing more is appended to it.
@@ -67,11 +65,13 @@ pub(crate) struct Accepted<'a> {
 pub(crate) struct Carried<'a> {
     /// The record it was accepted with.
     pub(crate) sequence: u64,
-    pub(crate) destination: u16,
-    /// Bytes of that record: what its sink was charged with.
+    /// Bytes of that record: what its sinks were charged with.
     pub(crate) bytes: u32,
+    /// The record it was copied from.
+    pub(crate) from: Location,
+    /// Each with its place in the record it was accepted with.
     #[serde(borrow)]
-    pub(crate) to: To<'a>,
+    pub(crate) destinations: SmallVec<[(u16, To<'a>); 2]>,
 }
 
 /// A destination: a sink by its name, and an address there.
@@ -100,8 +100,9 @@ pub(crate) struct Checkpoint {
 
 /// See [`CURSOR`]: how far a sink has got.
 ///
-/// Whatever was written for it before `next` is resolved, but what is in `taken` and what stands in `carried`. The lists
-/// of taken entries are changes since the cursor before, whose number is one less; a `full` one begins anew.
+/// Whatever was written for it before `next` is resolved, but what is in `taken`, and what is in `carried` and behind
+/// `passed`. The lists of taken entries are changes since the cursor before, whose number is one less; a `full` one begins
+/// anew.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CursorNote<'a> {
     pub(crate) sink: &'a str,
@@ -109,7 +110,9 @@ pub(crate) struct CursorNote<'a> {
     pub(crate) full: bool,
     /// Where the next record is that it was not looked at for.
     pub(crate) next: Location,
-    /// Copied records that it has not taken, in their order.
+    /// The last entry that it has taken.
+    pub(crate) passed: Option<(u64, u16)>,
+    /// Copied records, in their order; of what stands in them it has not taken what is behind `passed`.
     pub(crate) carried: Vec<(Location, Location)>,
     /// What it has to get altogether at this point of the journal.
     pub(crate) pending_events: u64,

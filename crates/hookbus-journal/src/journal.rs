@@ -1,6 +1,7 @@
 //! The journal as its users see it.
 
 use std::{
+    io,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, SystemTime},
@@ -18,6 +19,7 @@ use crate::{
     group::{Next, Reserved},
     inspect::{self, InspectError, Report},
     keeper,
+    known::Asked,
     recover::{self, Unopenable},
     segment,
     sim::SimFolder,
@@ -88,10 +90,29 @@ pub struct Pending {
 }
 
 impl Settings {
-    /// Bytes at the end of a segment that only cursors may use.
-    pub(crate) fn reserve(&self, capacity: u64) -> u64 {
-        (capacity / 8).min(1 << 20)
+    /// Bytes of the largest record that a journal of these sizes takes: an event with its headers and its destinations.
+    pub fn largest(segment_size: u64, max_size: u64) -> u64 {
+        let segment = Self::fitting(segment_size, max_size);
+        segment.saturating_sub(reserve(segment) + segment::START)
     }
+
+    /// Bytes of a segment: no more than an eighth of all.
+    pub(crate) fn fitting(segment_size: u64, max_size: u64) -> u64 {
+        segment_size.min(max_size / 8)
+    }
+
+    pub(crate) fn largest_record(&self) -> u64 {
+        Self::largest(self.segment_size, self.max_size)
+    }
+
+    pub(crate) fn reserve(&self, capacity: u64) -> u64 {
+        reserve(capacity)
+    }
+}
+
+/// Bytes at the end of a segment that only cursors may use.
+fn reserve(capacity: u64) -> u64 {
+    (capacity / 8).min(1 << 20)
 }
 
 impl Journal {
@@ -152,12 +173,7 @@ impl Journal {
         destinations: &[Destination],
     ) -> Result<Appended, JournalError> {
         loop {
-            let asked = self.engine.ask(event, destinations, SystemTime::now());
-            // What cannot be read is not known: in doubt an event is new.
-            let asked = asked.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read which events were accepted before");
-                None
-            });
+            let asked = self.ask(event, destinations).await;
             let turned = self.engine.turned.notified();
             match self.engine.append(event, destinations, asked.as_ref()) {
                 Ok(appended) => {
@@ -174,6 +190,21 @@ impl Journal {
                 }
             }
         }
+    }
+
+    /// What is known of an event. Only where a filter says that a file may know it, a thread that may block reads that.
+    async fn ask(&self, event: &VerifiedEvent, destinations: &[Destination]) -> Option<Asked> {
+        let (mut asked, search) = self.engine.ask(event, destinations, SystemTime::now())?;
+        if let Some(search) = search {
+            let found = tokio::task::spawn_blocking(move || search.run()).await;
+            asked.found =
+                found.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).unwrap_or_else(|error| {
+                    // In doubt an event is new.
+                    tracing::warn!(%error, "cannot read which events were accepted before");
+                    None
+                });
+        }
+        Some(asked)
     }
 
     /// An event ended as a dead letter there: when its provider sends it again, it goes there again.

@@ -1,6 +1,7 @@
 //! The thread that keeps house: it makes the next segment, writes footers, and lets go of what nobody needs.
 
 use std::{
+    io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -24,9 +25,9 @@ const NOTED: Duration = Duration::from_millis(250);
 /// The first segments are no larger than this; each next one is up to four times as large.
 pub(crate) const FIRST: u64 = 8 << 20;
 
-/// Keeps house until the journal is closed.
+/// Keeps house until nothing is written any more: the last notes may need another segment.
 pub(crate) fn keep(engine: &Engine) {
-    while !engine.stopping.load(Ordering::Acquire) {
+    while !engine.ended.load(Ordering::Acquire) {
         look(engine);
         let soon = engine.open().reserved != Reserved::No;
         engine.keeping.wait(if soon { SOON } else { LOOK });
@@ -41,12 +42,13 @@ pub(crate) fn look(engine: &Engine) {
         engine.seal_finished();
         engine.write_tables();
         engine.make_next();
-        // The copies may have filled the next segment.
-        if !engine.free_ahead() || engine.stopping.load(Ordering::Acquire) {
+        // The copies may have filled the next segment. At the end nobody needs them ahead of time.
+        if engine.stopping.load(Ordering::Acquire) || !engine.free_ahead() {
             break;
         }
     }
     engine.let_go_of_old();
+    engine.recount();
 }
 
 impl Engine {
@@ -105,7 +107,7 @@ impl Engine {
 
     /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
     fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
-        let mut again = None;
+        let refused = |error| JournalError::Disk(Arc::new(error));
         while self.bytes() + capacity > self.usual_size() {
             let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
             if oldest.number >= self.needed() {
@@ -113,22 +115,28 @@ impl Engine {
                 // rest of `max_size` is for.
                 let spare = self.bytes() + capacity <= self.settings.max_size;
                 match self.free(&oldest) {
+                    // The last notes are worth it: the next start has more room by them.
+                    carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => break,
                     carry::Outcome::TooMuch => return Err(JournalError::Full),
                     carry::Outcome::Done if oldest.number < self.needed() => {}
-                    carry::Outcome::Done | carry::Outcome::NotNow if spare => break,
+                    // Only the notes are missing that let it go: for them there is always a segment more.
+                    carry::Outcome::Done if self.bytes() <= self.settings.max_size => break,
+                    carry::Outcome::NotNow if spare => break,
                     carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
                 }
             }
-            self.store.segments().remove(&oldest.number);
-            if oldest.header.capacity == capacity && self.bytes() + capacity <= self.usual_size() {
-                again = Some(oldest.number);
+            // It is let go of when it is gone from the disk, and not before: what is counted is what is there.
+            let left = self.bytes() - oldest.bytes();
+            if oldest.header.capacity == capacity && left + capacity <= self.usual_size() {
+                let (old, new) = (segment::name(oldest.number), segment::name(number));
+                self.store.folder.rename(&old, &new).map_err(refused)?;
+                self.store.segments().remove(&oldest.number);
                 break;
             }
-            self.remove(&oldest);
+            self.remove(&oldest).map_err(refused)?;
         }
         let header = Header { begun: seconds(SystemTime::now()), capacity };
-        let made = Segment::make(&*self.store.folder, &self.store.key, number, header, again);
-        made.map_err(|error| JournalError::Disk(Arc::new(error)))
+        Segment::make(&*self.store.folder, &self.store.key, number, header).map_err(refused)
     }
 
     /// What all segments may take while nothing has to be copied on: one less than all they may.
@@ -189,6 +197,8 @@ impl Engine {
         let outcome = match needed {
             false => carry::Outcome::Done,
             true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,
+            // A disk that cannot be read is given time.
+            true if self.unreadable().is_some_and(|since| since.elapsed() < LOOK) => carry::Outcome::NotNow,
             true => carry::carry(self, oldest),
         };
         if outcome == carry::Outcome::Done {
@@ -224,15 +234,20 @@ impl Engine {
             if !(old || empty) || oldest.number >= self.needed() {
                 return;
             }
-            self.store.segments().remove(&oldest.number);
-            self.remove(&oldest);
+            if let Err(error) = self.remove(&oldest) {
+                tracing::warn!(segment = oldest.number, %error, "cannot remove a segment that nobody needs");
+                return;
+            }
         }
     }
 
-    fn remove(&self, segment: &Segment) {
-        let removed = self.store.folder.remove(&segment::name(segment.number));
-        if let Err(error) = removed.and_then(|()| self.store.folder.sync()) {
-            tracing::warn!(segment = segment.number, %error, "cannot remove a segment that nobody needs");
+    /// Removes the file of a segment, and lets go of it when that is done.
+    fn remove(&self, segment: &Segment) -> io::Result<()> {
+        match self.store.folder.remove(&segment::name(segment.number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        self.store.segments().remove(&segment.number);
+        self.store.folder.sync()
     }
 }

@@ -1,8 +1,6 @@
 //! Which events were accepted before, and where each of them still has to go.
 
 use std::{
-    collections::HashMap,
-    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -11,8 +9,9 @@ use hookbus_core::VerifiedEvent;
 use smallvec::SmallVec;
 
 use crate::{
-    dedup::{Acceptance, Dedup, DestinationHash, Files, Found, Identities, Identity, Sealing},
+    dedup::{Acceptance, Dedup, DestinationHash, Files, Found, Identities, Identity, Sealing, Search},
     engine::Engine,
+    given_up::GivenUp,
     journal::Destination,
 };
 
@@ -21,7 +20,7 @@ use crate::{
 pub(crate) struct Known {
     pub(crate) dedup: Dedup,
     /// Where events ended as dead letters: there they are not known.
-    pub(crate) given_up: HashMap<Identity, SmallVec<[DestinationHash; 1]>>,
+    pub(crate) given_up: GivenUp,
     /// Tables of segments that have ended, to be written.
     pub(crate) sealings: Vec<Sealing>,
 }
@@ -33,7 +32,8 @@ pub(crate) struct Asked {
     /// Of each destination.
     pub(crate) hashes: SmallVec<[DestinationHash; 4]>,
     files: Files,
-    found: Option<Found>,
+    /// What the files know.
+    pub(crate) found: Option<Found>,
 }
 
 /// The files there are, for whoever does not hold the lock.
@@ -55,7 +55,7 @@ impl KnownFiles {
 
 impl Known {
     pub(crate) fn new(dedup: Dedup, sealings: Vec<Sealing>) -> Self {
-        Self { dedup, given_up: HashMap::new(), sealings }
+        Self { dedup, given_up: GivenUp::default(), sealings }
     }
 
     /// Where the event is new, by the places of its destinations, and the record it was accepted with last, where that
@@ -70,11 +70,10 @@ impl Known {
         }
         let in_memory = self.dedup.find_in_memory(&asked.identity, now);
         let sequence = in_memory.as_ref().and_then(|found| found.sequence);
-        let given_up = self.given_up.get(&asked.identity);
         let has = |hash: &DestinationHash| {
             let found = [&in_memory, &asked.found].into_iter().flatten();
             let has = found.flat_map(|found| &found.destinations).any(|has| has == hash);
-            has && !given_up.is_some_and(|given_up| given_up.contains(hash))
+            has && !self.given_up.has(&asked.identity, hash)
         };
         let fresh = asked.hashes.iter().enumerate().filter(|(_, hash)| !has(hash)).map(|(at, _)| at);
         Some((fresh.collect(), sequence))
@@ -89,30 +88,26 @@ impl Known {
         now: SystemTime,
     ) {
         self.dedup.insert(&Acceptance { identity, destinations: hashes, accepted: now, sequence });
-        if let Some(given_up) = self.given_up.get_mut(&identity) {
-            given_up.retain(|hash| !hashes.contains(hash));
-            if given_up.is_empty() {
-                self.given_up.remove(&identity);
-            }
-        }
+        self.given_up.accepted(&identity, hashes);
     }
 }
 
 impl Engine {
-    /// Asks the files whether the event was accepted before; nothing where nobody could tell.
+    /// What the event is known by, with the search for it where a file may know it; nothing where nobody could tell.
     pub(crate) fn ask(
         &self,
         event: &VerifiedEvent,
         destinations: &[Destination],
         now: SystemTime,
-    ) -> io::Result<Option<Asked>> {
-        let Some(identity) = self.known_files.identities.event(event) else { return Ok(None) };
+    ) -> Option<(Asked, Option<Search>)> {
+        let identity = self.known_files.identities.event(event)?;
         let feeds = self.feeds();
         let hash =
             |to: &Destination| self.known_files.identities.destination(&feeds[to.sink].name, &to.address);
         let files = self.known_files.files().clone();
-        let found = files.find(&identity, now)?;
-        Ok(Some(Asked { identity, hashes: destinations.iter().map(hash).collect(), files, found }))
+        let search = files.search(&identity, now);
+        let hashes = destinations.iter().map(hash).collect();
+        Some((Asked { identity, hashes, files, found: None }, search))
     }
 
     /// The event ended as a dead letter there: when it comes again, it goes there again.
@@ -120,10 +115,7 @@ impl Engine {
         let Some(identity) = self.known_files.identities.event(event) else { return };
         let hash = self.known_files.identities.destination(sink, address);
         let mut open = self.open();
-        let given_up = open.known.given_up.entry(identity).or_default();
-        if !given_up.contains(&hash) {
-            given_up.push(hash);
-        }
+        open.known.given_up.insert(identity, hash, SystemTime::now(), self.settings.dedup.window);
     }
 
     /// Writes the tables of segments that have ended and are safe.

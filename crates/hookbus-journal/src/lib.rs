@@ -13,11 +13,13 @@ mod figures;
 mod folder;
 mod format;
 mod gap;
+mod given_up;
 mod group;
 mod inspect;
 mod journal;
 mod keeper;
 mod known;
+mod moving;
 mod notes;
 mod recover;
 mod segment;
@@ -25,7 +27,9 @@ mod settle;
 #[doc(hidden)]
 pub mod sim;
 mod store;
+mod taken;
 mod tell;
+mod unreadable;
 mod write;
 
 pub use backlog::{Backlog, Entry, EntryId, Room};

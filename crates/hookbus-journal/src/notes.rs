@@ -7,7 +7,6 @@ use std::{
 
 use crate::{
     backlog::Feed,
-    commit::JournalError,
     cursor::NOTE_AFTER,
     engine::{Engine, IDLE},
     format::{self, CHECKPOINT, CURSOR, Checkpoint},
@@ -86,6 +85,11 @@ impl Engine {
         wait
     }
 
+    /// Whether all cursors are noted as they are.
+    pub(crate) fn all_noted(&self) -> bool {
+        self.feeds().iter().all(|feed| feed.cursor().changes() == 0)
+    }
+
     /// Notes the cursors that need a segment no more while the disk still says so, and waits until that is safe, at most
     /// so long.
     pub(crate) fn note_past(&self, segment: u64, time: Duration) {
@@ -97,10 +101,9 @@ impl Engine {
         }
         let mut open = self.open();
         self.wake(&open);
-        while feeds.iter().any(|feed| lags(&feed)) && !self.stopping.load(Ordering::Acquire) {
+        while feeds.iter().any(|feed| lags(&feed)) {
             let left = until.saturating_duration_since(Instant::now());
-            let ended = matches!(open.closed_for, Some(JournalError::Failed | JournalError::Closed));
-            if left.is_zero() || ended {
+            if left.is_zero() || self.has_ended(&open) {
                 return;
             }
             open = self.safe.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;

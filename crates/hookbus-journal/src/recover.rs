@@ -1,5 +1,7 @@
 //! Opening a journal: what it holds, how far each sink has got, and where it goes on.
 
+mod copies;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -8,7 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use hookbus_core::{RecordKey, VerifiedEvent, record::Record};
+use hookbus_core::{
+    RecordKey, VerifiedEvent,
+    record::{Head, Place, Record},
+};
 use thiserror::Error;
 
 use crate::{
@@ -57,6 +62,7 @@ pub enum Unopenable {
 pub(crate) struct Progress {
     number: u64,
     next: Location,
+    passed: Option<EntryId>,
     carried: Vec<(Location, Location)>,
     taken: BTreeMap<EntryId, Taken>,
     events: u64,
@@ -72,7 +78,8 @@ pub(crate) fn open(
     settings: Settings,
     sinks: &[SinkSettings],
 ) -> Result<Engine, Unopenable> {
-    let settings = Settings { segment_size: settings.segment_size.min(settings.max_size / 8), ..settings };
+    let segment_size = Settings::fitting(settings.segment_size, settings.max_size);
+    let settings = Settings { segment_size, ..settings };
     let store = Arc::new(Store::new(folder, key));
     let now = SystemTime::now();
     let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
@@ -92,7 +99,7 @@ pub(crate) fn open(
     let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
     let number = last_number + 1;
-    let segment = Arc::new(Segment::make(&*store.folder, &store.key, number, header, None)?);
+    let segment = Arc::new(Segment::make(&*store.folder, &store.key, number, header)?);
     store.segments().insert(number, Arc::clone(&segment));
     let head = Location { segment: number, offset: START };
     let open = Open {
@@ -262,19 +269,21 @@ pub(crate) fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64)
     let mut last_sequence =
         segments.iter().filter_map(|segment| Some(segment.footer.get()?.last_sequence)).max();
     let mut progress: HashMap<Box<str>, Progress> = HashMap::new();
-    let start = segments
-        .first()
-        .map_or(Location::default(), |first| Location { segment: first.number, offset: START });
     for segment in &segments[from..] {
         let end = segment.end().unwrap_or(segment.header.capacity);
+        // A note of the group that a power cut tore counts events that are gone. Nobody was told of it.
+        let torn = segment.footer.get().map(|footer| footer.torn).filter(|(_, until)| *until > 0);
         let scan = segment.scan(&store.key, START, end, |_, record| {
-            let number = record.head().place.sequence;
-            last_sequence = last_sequence.max(Some(number));
-            apply(&mut progress, record, start);
+            let Head { kind, place: Place { sequence, .. }, .. } = *record.head();
+            last_sequence = last_sequence.max(Some(sequence));
+            if kind != CURSOR || torn.is_none_or(|(from, _)| sequence < from) {
+                apply(&mut progress, record);
+            }
             ControlFlow::Continue(())
         })?;
         store.report(segment, &scan, Evidence::of(segment), None);
     }
+    copies::find(store, &mut progress)?;
     Ok((progress, last_sequence.unwrap_or(0)))
 }
 
@@ -300,27 +309,27 @@ fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> 
 }
 
 /// What one record says about how far sinks have got.
-fn apply(progress: &mut HashMap<Box<str>, Progress>, record: &Record<'_>, start: Location) {
+fn apply(progress: &mut HashMap<Box<str>, Progress>, record: &Record<'_>) {
     match record.head().kind {
         EVENT => {
             let Some(about) = format::read::<Accepted<'_>>(record.about()) else { return };
             for to in &about.destinations {
                 // A sink without a cursor: its checkpoint is lost, so everything there is may be for it.
-                let progress = of(progress, to.sink, start);
+                let progress = of(progress, to.sink);
                 progress.events += 1;
                 progress.bytes += record.head().record_len() as u64;
             }
         }
         CURSOR => {
             let Some(note) = format::read::<CursorNote<'_>>(record.about()) else { return };
-            of(progress, note.sink, start).apply(note);
+            of(progress, note.sink).apply(note);
         }
         _ => {}
     }
 }
 
-fn of<'p>(progress: &'p mut HashMap<Box<str>, Progress>, sink: &str, start: Location) -> &'p mut Progress {
-    let unknown = || Progress { next: start, broken: true, ..Progress::default() };
+fn of<'p>(progress: &'p mut HashMap<Box<str>, Progress>, sink: &str) -> &'p mut Progress {
+    let unknown = || Progress { broken: true, ..Progress::default() };
     if !progress.contains_key(sink) {
         progress.insert(sink.into(), unknown());
     }
@@ -346,12 +355,13 @@ impl Progress {
             self.taken.insert(id, taken);
         }
         (self.number, self.next, self.carried) = (note.number, note.next, note.carried);
+        self.passed = note.passed.map(|(sequence, destination)| EntryId { sequence, destination });
         (self.events, self.bytes) = (note.pending_events, note.pending_bytes);
     }
 
     fn cursor(self, head: Location) -> Cursor {
-        let taken: Vec<_> = self.taken.into_values().collect();
-        Cursor::restored(self.next, head, self.carried, &taken)
+        let taken = self.taken.into_values().collect();
+        Cursor::restored(self.next, head, self.passed, self.carried, taken)
     }
 }
 

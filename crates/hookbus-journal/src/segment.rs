@@ -11,13 +11,15 @@ use std::{
 
 use hookbus_core::{
     RecordKey,
-    record::{ALIGN, HEAD, Head, NoRecord, Place, Record, TAG},
+    record::{ALIGN, HEAD, Head, MARK as MARK_OF_RECORD, Place, Record, TAG},
 };
+use memchr::memmem::Finder;
 use thiserror::Error;
 
 use crate::{
     folder::{File, Folder},
     format::{self, FOOTER, Footer, HEADER, Header, VERSION},
+    unreadable::Unreadable,
 };
 
 /// Records begin here; before them is the first page.
@@ -29,8 +31,9 @@ const CHECK_AT: usize = 24;
 /// Where the header and the footer stand in the first page.
 const HEADER_AT: usize = 64;
 const FOOTER_AT: usize = 2048;
-/// How much is read at once.
+/// How much is read at once, of many records and of one.
 const READ: usize = 256 << 10;
+const READ_ONE: usize = 4 << 10;
 
 /// A segment of the journal.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ pub(crate) struct Segment {
     pub(crate) footer: OnceLock<Footer>,
     /// The footer is on disk.
     sealed: AtomicBool,
+    unreadable: Unreadable,
 }
 
 /// Why a file is no segment of this journal.
@@ -69,25 +73,18 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 }
 
 impl Segment {
-    /// Makes a new segment, empty and safe on disk. Where `old` is given, the file of that segment is used again.
+    /// Makes a new segment, empty and safe on disk. A file that has its name already is used: of a segment that was let go
+    /// of, or one that was half made.
     pub(crate) fn make(
         folder: &dyn Folder,
         key: &RecordKey,
         number: u64,
         header: Header,
-        old: Option<u64>,
     ) -> io::Result<Self> {
         let name = name(number);
-        let file = match old {
-            Some(old) => {
-                folder.rename(&self::name(old), &name)?;
-                folder.open(&name)?
-            }
-            // One that was half made, and could not be removed again.
-            None => match folder.create(&name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.open(&name)?,
-                created => created?,
-            },
+        let file = match folder.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.open(&name)?,
+            created => created?,
         };
         let made = file
             .allocate(header.capacity)
@@ -99,7 +96,12 @@ impl Segment {
             let _ = folder.remove(&name);
             return Err(error);
         }
-        Ok(Self { number, header, file, footer: OnceLock::new(), sealed: AtomicBool::new(false) })
+        Ok(Self::of(number, header, file))
+    }
+
+    fn of(number: u64, header: Header, file: Arc<dyn File>) -> Self {
+        let (footer, sealed, unreadable) = Default::default();
+        Self { number, header, file, footer, sealed, unreadable }
     }
 
     /// Opens the segment of this number.
@@ -125,14 +127,15 @@ impl Segment {
         };
         let footer = note(FOOTER_AT, FOOTER).and_then(|record| format::read::<Footer>(record.about()));
         let sealed = AtomicBool::new(footer.is_some());
-        Ok(Self { number, header, file, footer: footer.map(OnceLock::from).unwrap_or_default(), sealed })
+        let footer = footer.map(OnceLock::from).unwrap_or_default();
+        Ok(Self { footer, sealed, ..Self::of(number, header, file) })
     }
 
     /// A segment whose first page is damaged: its records prove themselves.
     pub(crate) fn without_header(folder: &dyn Folder, number: u64) -> io::Result<Self> {
         let file = folder.open(&name(number))?;
         let header = Header { begun: 0, capacity: file.len()?.max(START) };
-        Ok(Self { number, header, file, footer: OnceLock::new(), sealed: AtomicBool::new(false) })
+        Ok(Self::of(number, header, file))
     }
 
     /// Writes down that nothing more is appended.
@@ -172,24 +175,15 @@ impl Segment {
     ) -> io::Result<Scan> {
         // A file that was cut off ends earlier than its records.
         let (wanted, to) = (to, to.min(self.file.len()?));
-        let mut reading = Reading { file: &*self.file, to, buffer: Vec::new(), start: from };
+        let mut reading = Reading::new(self, to, READ);
         let mut scan = Scan { next: from, ..Scan::default() };
         let mut at = from;
         // The last good record before a hole that is being crossed.
         let mut hole: Option<u64> = None;
         while at + (HEAD + TAG) as u64 <= to {
-            let mine = |head: &Head| head.place.generation == self.number;
-            let bytes = reading.at(at, HEAD)?;
-            let length = Head::read(bytes).filter(mine).map(|head| head.record_len());
-            // A length that leads behind the end is none: nothing that large is read for it.
-            let length = length.filter(|length| at + *length as u64 <= to);
-            let found = match length {
-                Some(length) => key.prove(reading.at(at, length)?),
-                None => Err(NoRecord::NoHead),
-            };
-            let Ok(record) = found else {
+            let Some(record) = reading.record(key, at)? else {
                 hole.get_or_insert(at);
-                at += ALIGN as u64;
+                at = reading.next_mark(at + ALIGN as u64)?;
                 continue;
             };
             let place = record.head().place;
@@ -208,6 +202,21 @@ impl Segment {
             scan.holes.push(Hole { from, to: wanted, before: scan.last, after: None });
         }
         Ok(scan)
+    }
+
+    /// What `read` makes of the record at `at`; nothing where there is none.
+    pub(crate) fn read_one<T>(
+        &self,
+        key: &RecordKey,
+        at: u64,
+        read: impl FnOnce(&Record<'_>) -> T,
+    ) -> io::Result<Option<T>> {
+        let end = self.end().unwrap_or(self.header.capacity).min(self.file.len()?);
+        if at + (HEAD + TAG) as u64 > end {
+            return Ok(None);
+        }
+        let mut reading = Reading::new(self, end, READ_ONE);
+        Ok(reading.record(key, at)?.map(|record| read(&record)))
     }
 }
 
@@ -290,15 +299,49 @@ impl Scan {
     }
 }
 
-/// A window over a file.
+/// A window over the file of a segment.
 struct Reading<'a> {
-    file: &'a dyn File,
+    segment: &'a Segment,
     to: u64,
+    /// How much is read at once.
+    window: usize,
     buffer: Vec<u8>,
     start: u64,
+    mark: Finder<'static>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(segment: &'a Segment, to: u64, window: usize) -> Self {
+        Self { segment, to, window, buffer: Vec::new(), start: 0, mark: Finder::new(&MARK_OF_RECORD) }
+    }
+
+    /// The record at `at`, where it proves.
+    fn record(&mut self, key: &RecordKey, at: u64) -> io::Result<Option<Record<'_>>> {
+        let generation = self.segment.number;
+        let head = Head::read(self.at(at, HEAD)?).filter(|head| head.place.generation == generation);
+        // A length that leads behind the end is none: nothing that large is read for it.
+        let length = head.map(|head| head.record_len()).filter(|length| at + *length as u64 <= self.to);
+        let Some(length) = length else { return Ok(None) };
+        Ok(key.prove(self.at(at, length)?).ok())
+    }
+
+    /// The first place from `at` on where a record may begin; the end, where there is none. Most of what is no record are
+    /// zeros, in which nothing is looked at twice.
+    fn next_mark(&mut self, mut at: u64) -> io::Result<u64> {
+        while at + (HEAD + TAG) as u64 <= self.to {
+            self.at(at, HEAD)?;
+            // Invariant: what was just read lies in the buffer.
+            let there = &self.buffer[(at - self.start) as usize..];
+            let aligned = self.mark.find_iter(there).find(|place| place % ALIGN == 0);
+            match aligned {
+                Some(place) => return Ok(at + place as u64),
+                None if there.len() < HEAD => break,
+                None => at += (there.len() / ALIGN * ALIGN) as u64,
+            }
+        }
+        Ok(self.to)
+    }
+
     /// The bytes at `at`, as many as there are of `length`.
     fn at(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
         let skip = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
@@ -307,8 +350,9 @@ impl Reading<'_> {
             Some(skip) => skip,
             None => {
                 let left = usize::try_from(self.to - at).unwrap_or(usize::MAX);
-                self.buffer.resize(length.max(READ).min(left), 0);
-                let read = self.file.read_at(&mut self.buffer, at)?;
+                self.buffer.resize(length.max(self.window).min(left), 0);
+                let Segment { file, unreadable, .. } = self.segment;
+                let read = unreadable.read_at(&**file, &mut self.buffer, at)?;
                 self.buffer.truncate(read);
                 self.start = at;
                 0

@@ -52,6 +52,25 @@ impl Engine {
         }
     }
 
+    /// Counts what sinks have to get anew, where all of it is in memory: what damage took was counted and never came.
+    pub(crate) fn recount(&self) {
+        for feed in &self.feeds {
+            // Under this lock nothing is added.
+            let open = self.open();
+            if self.told.load(Ordering::Acquire) < open.next_sequence {
+                // Something is on its way to the sinks.
+                return;
+            }
+            let mut cursor = feed.cursor();
+            let Some((events, bytes)) = cursor.all_held().filter(|held| *held != feed.pending()) else {
+                continue;
+            };
+            feed.events.store(events, Ordering::Relaxed);
+            feed.bytes.store(bytes, Ordering::Relaxed);
+            cursor.note_all();
+        }
+    }
+
     /// See [`Journal::write_off`](crate::Journal::write_off).
     pub(crate) fn write_off(&self, sink: usize) -> u64 {
         let _open = self.open();

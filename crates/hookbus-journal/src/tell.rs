@@ -34,6 +34,7 @@ impl Engine {
         for Finished { group, result } in finished {
             group.commit.tell(result.clone());
             self.distribute(&group, result.is_ok());
+            self.told.store(group.until, Ordering::Release);
         }
     }
 

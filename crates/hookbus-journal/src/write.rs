@@ -16,17 +16,22 @@ use crate::{
 
 /// How long to wait before a write that failed is tried again.
 const WRITE_AGAIN: Duration = Duration::from_millis(200);
+/// How long the last notes may wait for a segment that has room for them.
+const LAST_NOTES: Duration = Duration::from_secs(5);
+/// How often they are tried meanwhile.
+const AGAIN: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// The thread that writes. Groups are written in their order, and each is safe before the next one is begun: so only
     /// the last group of a journal can be torn.
     pub(crate) fn write(&self) {
+        // However it ends: nobody may wait for what does not come any more.
+        let _end = End(self);
         while let Some(group) = self.next_group() {
             if !self.write_group(group) {
                 break;
             }
         }
-        self.end();
     }
 
     /// Writes one group. Whether the journal can go on.
@@ -70,8 +75,9 @@ impl Engine {
     /// Waits for a group.
     fn next_group(&self) -> Option<Group> {
         let mut open = self.open();
+        let mut until = None;
         loop {
-            let wait = match open.closed.is_empty() {
+            let mut wait = match open.closed.is_empty() {
                 true => self.note_changes(&mut open, Instant::now()),
                 false => IDLE,
             };
@@ -83,7 +89,13 @@ impl Engine {
                 return Some(group);
             }
             if self.stopping.load(Ordering::Acquire) {
-                return None;
+                // What had no room in this segment is noted in the next one.
+                let until = *until.get_or_insert_with(|| Instant::now() + LAST_NOTES);
+                if self.all_noted() || Instant::now() >= until {
+                    return None;
+                }
+                self.keeping.wake();
+                wait = AGAIN;
             }
             open.idle = true;
             let waited = self.work.wait_timeout(open, wait);
@@ -154,5 +166,16 @@ impl Engine {
         }
         self.ended.store(true, Ordering::Release);
         self.finish.notify_one();
+        self.safe.notify_all();
+        self.keeping.wake();
+    }
+}
+
+/// Ends the writing.
+struct End<'a>(&'a Engine);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -355,3 +355,94 @@ async fn a_journal_of_a_newer_version_is_refused_and_stays_as_it_is() {
     disk.put(name, &old);
     assert_eq!(all(&disk, small(4096 * KIB)).await, accepted);
 }
+
+#[tokio::test]
+async fn a_torn_group_leaves_no_count_of_what_it_took() {
+    let disk = SimFolder::new();
+    let rig = Rig::open_with(Arc::new(disk.clone()), small(4096 * KIB), &sinks(&["one", "two"])).unwrap();
+    for at in 0..600 {
+        let appended = rig.journal.append(&event(&format!("e{at}"), 150), &rig::destinations(&[0])).await;
+        let Ok(Appended::New(commit)) = appended else { panic!("{appended:?}") };
+        if at == 599 {
+            commit.durable().await.unwrap();
+        }
+    }
+    let mut backlog = rig.journal.backlog(0);
+    let taken = take(&mut backlog, 600).await;
+    // An event, and behind it how far the sink has got: so much has changed that it is noted with the next group.
+    disk.fail(Failure::new(Operation::Sync, ErrorKind::Other).of(".segment"));
+    backlog.resolve_all(taken.iter().map(|entry| entry.id));
+    let torn = rig.accept(&event("torn", 3000), &[0, 1]).await;
+    assert!(matches!(torn, Err(JournalError::Failed)), "{torn:?}");
+    rig.close().await;
+    for seed in 0..60 {
+        let disk = disk.power_cut(seed);
+        let rig = Rig::open_with(Arc::new(disk), small(4096 * KIB), &sinks(&["one", "two"])).unwrap();
+        for sink in 0..2 {
+            let there = drain(&mut rig.journal.backlog(sink)).await.len() as u64;
+            assert_eq!(rig.journal.pending()[sink].events, there, "sink {sink}, cut {seed}");
+        }
+        rig.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_be_read_counts_as_damaged_and_holds_up_nothing() {
+    let disk = SimFolder::new();
+    let rig = open(&disk, small(4096 * KIB));
+    let mut accepted = Vec::new();
+    while rig.journal.figures().segments < 3 {
+        accept(&rig, &mut accepted, 3000).await.unwrap();
+    }
+    rig.close().await;
+    let rig = open(&disk, small(4096 * KIB));
+    disk.fail(Failure::new(Operation::Read, ErrorKind::Other).of("0000000001"));
+    let mut backlog = rig.journal.backlog(0);
+    let room = hookbus_journal::Room { events: 100, bytes: usize::MAX };
+    let mut tries = 0;
+    let first = loop {
+        match backlog.take(room).await {
+            Ok(entries) if entries.is_empty() => {}
+            Ok(entries) => break entries,
+            Err(_) => tries += 1,
+        }
+        assert!(tries < 100, "it never ends");
+    };
+    assert!(tries > 3, "not at once: it may be for a moment only");
+    let mut there = ids(&first);
+    there.extend(ids(&drain(&mut backlog).await));
+    assert!(!there.is_empty() && accepted.ends_with(&there), "{there:?}");
+    assert!(rig.journal.damaged() > 0, "that is told");
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_let_go_of_is_counted_until_it_can() {
+    for operation in [Operation::Rename, Operation::Remove] {
+        let disk = SimFolder::new();
+        let rig = open(&disk, small(512 * KIB));
+        for operation in [Operation::Rename, operation] {
+            disk.fail(Failure::new(operation, ErrorKind::ReadOnlyFilesystem).of(".segment"));
+        }
+        let mut backlog = rig.journal.backlog(0);
+        let mut accepted = Vec::new();
+        let refused = async {
+            loop {
+                if let Err(error) = accept(&rig, &mut accepted, 3000).await {
+                    return error;
+                }
+                resolve(&mut backlog, 1).await;
+            }
+        };
+        let refused = tokio::time::timeout(SOON, refused).await.expect("it is full");
+        assert!(matches!(refused, JournalError::Disk(_)), "{refused}");
+        let names = disk.names().unwrap();
+        let files = names.iter().filter(|name| name.ends_with(".segment")).count();
+        assert_eq!(rig.journal.figures().segments, files as u64, "what is there is counted");
+        disk.heal();
+        until_accepted(&rig, &mut accepted, 3000).await;
+        resolve(&mut backlog, 1).await;
+        rig.close().await;
+        assert!(all(&disk, small(512 * KIB)).await.is_empty());
+    }
+}

@@ -76,14 +76,25 @@ impl TableFile {
         earliest: u32,
         found: &mut Option<Found>,
     ) -> io::Result<()> {
-        if self.first.newest >= earliest && self.filter.may_have(probe) {
+        if self.may_know(probe, earliest) {
             self.search(identity, earliest, found)?;
         }
         Ok(())
     }
 
+    /// Whether it may know an event that was accepted at `earliest` or later, from memory.
+    pub(super) fn may_know(&self, probe: &Probe, earliest: u32) -> bool {
+        self.first.newest >= earliest && self.filter.may_have(probe)
+    }
+
+    /// Adds what the file knows of an event, from disk.
     #[inline(never)]
-    fn search(&self, identity: &Identity, earliest: u32, found: &mut Option<Found>) -> io::Result<()> {
+    pub(super) fn search(
+        &self,
+        identity: &Identity,
+        earliest: u32,
+        found: &mut Option<Found>,
+    ) -> io::Result<()> {
         let leading = identity.leading();
         // Nearly always a single page.
         let start = self.fences.partition_point(|fence| *fence < leading).saturating_sub(1);

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Identity, TableFile,
     filter::Probe,
@@ -21,7 +23,37 @@ pub struct Files {
     pub(super) window: Duration,
 }
 
+/// A search in those files that may know an event. It reads from disk.
+#[derive(Debug)]
+pub struct Search {
+    files: SmallVec<[Arc<TableFile>; 1]>,
+    identity: Identity,
+    earliest: u32,
+}
+
+impl Search {
+    /// What the files know of the event within the window. A damaged page answers that there is nothing.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn run(&self) -> io::Result<Option<Found>> {
+        let mut found = None;
+        for file in &self.files {
+            file.search(&self.identity, self.earliest, &mut found)?;
+        }
+        Ok(found)
+    }
+}
+
 impl Files {
+    /// The search for an event within the window; nothing where no file knows it, which the filters in memory say.
+    pub fn search(&self, identity: &Identity, now: SystemTime) -> Option<Search> {
+        let (probe, earliest) = (Probe::new(identity), self.earliest(now));
+        let may_know = |file: &&Arc<TableFile>| file.may_know(&probe, earliest);
+        let files: SmallVec<_> = self.list.iter().filter(may_know).cloned().collect();
+        (!files.is_empty()).then_some(Search { files, identity: *identity, earliest })
+    }
+
     /// What the files know of an event within the window. Reads from disk where a filter says that there may be
     /// something. A damaged page answers that there is nothing.
     ///

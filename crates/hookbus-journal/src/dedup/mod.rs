@@ -21,7 +21,7 @@ mod tests;
 
 pub(crate) use check::{check, is_table, name};
 pub use file::TableFile;
-pub use files::Files;
+pub use files::{Files, Search};
 pub use found::Found;
 pub use identity::{DestinationHash, Identities, Identity};
 pub use sealing::Sealing;

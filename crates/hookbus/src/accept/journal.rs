@@ -22,7 +22,7 @@ impl Acceptor {
         decision: Decision,
         deadline: Instant,
     ) -> Result<Disposition, NotAccepted> {
-        let refused = |retry_after, why: String| NotAccepted { retry_after, why };
+        let refused = |retry_after, why: String| NotAccepted::Now { retry_after, why };
         let Some(journal) = &self.journal else {
             return Err(refused(NO_ROOM, "there is no journal".to_owned()));
         };
@@ -60,13 +60,14 @@ impl Acceptor {
             let full = match journal.append(event, &destinations).await {
                 Ok(appended) => return Ok(Some(appended)),
                 Err(error @ JournalError::SinkFull { .. }) => error,
-                Err(error) => return Err(NotAccepted { retry_after: NO_ROOM, why: error.to_string() }),
+                Err(JournalError::TooLarge) => return Err(NotAccepted::TooLarge),
+                Err(error) => return Err(NotAccepted::Now { retry_after: NO_ROOM, why: error.to_string() }),
             };
             let JournalError::SinkFull { sink: name } = &full else { continue };
             // Each round takes one sink out of the list.
             let sink = self.lanes.iter().position(|lane| lane.name() == name);
             let Some(sink) = sink.filter(|sink| self.when_full[*sink] == WhenFull::DeadLetter) else {
-                return Err(NotAccepted { retry_after: NO_ROOM, why: full.to_string() });
+                return Err(NotAccepted::Now { retry_after: NO_ROOM, why: full.to_string() });
             };
             let (give_up, rest): (Vec<_>, _) = destinations.into_iter().partition(|to| to.sink == sink);
             let letter = |to: Destination| {

@@ -60,13 +60,28 @@ pub(crate) enum Disposition {
     Ignored,
 }
 
-/// The event is not safe everywhere: the sender shall try again.
+/// The event was not taken over.
 #[derive(Debug)]
-pub(crate) struct NotAccepted {
-    /// How long the sender should wait.
-    pub(crate) retry_after: Duration,
+pub(crate) enum NotAccepted {
+    /// It is not safe everywhere: the sender shall try again.
+    Now {
+        /// How long the sender should wait.
+        retry_after: Duration,
+        /// Why, for logs.
+        why: String,
+    },
+    /// It is larger than the journal takes, however often it comes.
+    TooLarge,
+}
+
+impl NotAccepted {
     /// Why, for logs.
-    pub(crate) why: String,
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Now { why, .. } => why,
+            Self::TooLarge => "it is larger than a segment of the journal takes",
+        }
+    }
 }
 
 /// What of a source matters here.
@@ -176,7 +191,7 @@ impl Acceptor {
             let unanswered =
                 || format!("sink `{}`: no confirmation within `ack-timeout`", self.lanes[to.sink].name());
             let why = error.map_or_else(unanswered, |error| error.to_string());
-            return Err(NotAccepted { retry_after: after.max(Duration::from_secs(1)), why });
+            return Err(NotAccepted::Now { retry_after: after.max(Duration::from_secs(1)), why });
         }
         letters.extend(unaddressable.iter().map(|lost| self.unaddressable(event, lost)));
         self.keep(letters).await
@@ -198,7 +213,7 @@ impl Acceptor {
                 Remembered::UnderWay(other) => {
                     if !other.settled(deadline).await {
                         let why = "an earlier delivery of the same event is still under way".to_owned();
-                        return Err(NotAccepted { retry_after: Duration::from_secs(1), why });
+                        return Err(NotAccepted::Now { retry_after: Duration::from_secs(1), why });
                     }
                     self.memory.settled(&other);
                     continue;
@@ -247,7 +262,7 @@ impl Acceptor {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the dead letter was not on disk in time".to_owned(),
             };
-            return Err(NotAccepted { retry_after: Duration::from_secs(30), why });
+            return Err(NotAccepted::Now { retry_after: Duration::from_secs(30), why });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use hookbus_journal::{Journal, Letter};
 use hookbus_testkit::{ScriptedSink, TestEvent};
 use tokio::time::{Instant, advance};
 
-use super::{Acceptor, Disposition, Waiting};
+use super::{Acceptor, Disposition, NotAccepted, Waiting};
 use crate::{
     config::Ack,
     control::{NotRedriven, Redrive as _, Today},
@@ -123,7 +123,7 @@ async fn a_redelivery_goes_only_where_the_event_is_missing() {
     bad.fail_probes(Some(SinkError::new(ErrorKind::Unavailable, "probe", "scripted")));
     let (acceptor, _lanes) = acceptor(folder.path(), &[&good, &bad], "t", 1 << 20);
     let refused = acceptor.accept(event("e1"), WAITING).await.unwrap_err();
-    assert!(refused.why.contains("s1"), "{}", refused.why);
+    assert!(refused.why().contains("s1"), "{}", refused.why());
     bad.fail_probes(None);
     advance(Duration::from_secs(60)).await;
     tokio::task::yield_now().await;
@@ -210,7 +210,8 @@ async fn a_rejected_event_is_accepted_once_its_dead_letter_is_safe() {
     end(kept, lanes).await;
     assert_eq!(letters(folder.path()).await.len(), 1);
     let (full, lanes) = acceptor(folder.path(), &[&sink], "t", 10);
-    let refused = full.accept(event("e2"), WAITING).await.unwrap_err().why;
+    let refused = full.accept(event("e2"), WAITING).await.unwrap_err();
+    let refused = refused.why();
     assert!(refused.contains("max-size"), "{refused}");
     end(full, lanes).await;
     assert_eq!(letters(folder.path()).await.len(), 1);
@@ -256,7 +257,19 @@ async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_be
     assert_eq!(letters(folder.path()).await.len(), 1);
     let full = tempfile::tempdir().unwrap();
     let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
-    assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why.contains("max-size"));
+    assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why().contains("max-size"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_segment_takes_is_refused_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    let (acceptor, lanes) = acceptor(folder.path(), &[&sink], "t", 1 << 20);
+    let large = TestEvent::new("fastpix").id("large").subject("m").length(17 << 20).build();
+    let refused = acceptor.accept(large, JOURNAL).await.unwrap_err();
+    assert!(matches!(refused, NotAccepted::TooLarge), "{refused:?}");
+    assert_eq!(acceptor.accept(event("e1"), JOURNAL).await.unwrap(), Disposition::Accepted);
+    end(acceptor, lanes).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,9 +43,12 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Bytes the body of an event may have.
-    pub(super) fn largest_event(&self) -> u64 {
-        self.segment_size.get().min(self.max_size.get() / 8) / 2
+    /// Bytes that the body of an event may have: what is larger is refused, because no segment takes it.
+    pub(super) fn largest_body(&self) -> u64 {
+        /// Headers, destinations and cursors that stand in the same segment.
+        const BESIDE: u64 = 64 << 10;
+        let largest = hookbus_journal::Settings::largest(self.segment_size.get(), self.max_size.get());
+        largest.saturating_sub(BESIDE.min(largest / 8))
     }
 
     /// What is wrong with sizes that are right each by itself.

@@ -117,11 +117,10 @@ impl<'r> Reading<'r> {
         let sources = self.sources(&mut root);
         let journal = self.journal(&mut root);
         if let (Some(server), Some(journal)) = (&server, &journal) {
-            let largest = journal.largest_event();
+            let largest = journal.largest_body();
             if server.limits.body.get() > largest {
                 let message = format!(
-                    "`limits.body` ({}) is more than an event of the journal should have, half a segment or a sixteenth of \
-                     `max-size`: {}",
+                    "`limits.body` ({}) is more than the journal takes of one event, {}: what is larger is refused with 413",
                     server.limits.body,
                     ByteSize::from_bytes(largest)
                 );

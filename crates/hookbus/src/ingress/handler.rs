@@ -25,7 +25,7 @@ use super::{
     connections::{Connection, Phase},
     handshake,
 };
-use crate::metrics::Answered;
+use crate::{accept::NotAccepted, metrics::Answered};
 
 /// What a request comes to before it is answered.
 enum Read {
@@ -101,10 +101,13 @@ impl Ingress {
                     source = source.verifier.source(),
                     id = id.as_str(),
                     trace = trace.map(tracing::field::display),
-                    why = refused.why,
+                    why = refused.why(),
                     "not accepted"
                 );
-                Err(Problem::not_accepted(refused.retry_after))
+                Err(match refused {
+                    NotAccepted::Now { retry_after, .. } => Problem::not_accepted(retry_after),
+                    NotAccepted::TooLarge => Problem::too_large(),
+                })
             }
         }
     }
