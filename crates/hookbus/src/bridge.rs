@@ -19,6 +19,7 @@ use crate::{
     journal::{Opening, RunningJournal},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::{Metrics, SinkMetrics},
+    rejected::{Rejected, Watch},
 };
 
 /// Events a lane holds at most.
@@ -37,6 +38,7 @@ pub struct Bridge {
     letters: Arc<LetterBox>,
     lanes: Vec<Running>,
     journal: Option<RunningJournal>,
+    rejected: Arc<Rejected>,
     address: SocketAddr,
     status: Arc<Status>,
     admin: Option<Admin>,
@@ -109,6 +111,7 @@ impl Bridge {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let letters = Arc::new(LetterBox::new(&config));
         let opening = Opening::new(&config);
+        let rejected = Rejected::new(&config);
         let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
@@ -133,12 +136,14 @@ impl Bridge {
             }
             None => None,
         };
+        status.follow_rejected(&rejected);
         letters.open_existing().await?;
         let wants_journal = sources.iter().any(|source| source.ack == Ack::Journal);
         let journal = match letters.data_for_journal(wants_journal).await? {
             Some(data) => Some(opening.open(data, &metrics).await?),
             None => None,
         };
+        letters.keep_rejected(&rejected).await?;
         if let Some(journal) = &journal {
             status.follow_journal(journal.state());
             letters.follow(&journal.journal);
@@ -186,7 +191,7 @@ impl Bridge {
             |source: &SourceConfig| Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
         let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
         let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
-            Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
+            Source::new(verifier, waiting(source), &budget, Arc::clone(metrics), rejected.of(&source.name))
         };
         let sources = sources.map(source).collect();
         let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
@@ -195,11 +200,13 @@ impl Bridge {
         match listening {
             Ok((listener, address)) => {
                 status.listening();
-                Ok(Self { listener, acceptor, letters, lanes: running, journal, address, status, admin })
+                let lanes = running;
+                Ok(Self { listener, acceptor, letters, lanes, journal, rejected, address, status, admin })
             }
             Err(source) => {
                 letters.stop().await;
                 stop(running, journal).await;
+                rejected.stop().await;
                 Err(StartError::Listen { address: server.listen, source })
             }
         }
@@ -223,7 +230,8 @@ impl Bridge {
     /// Serves requests until `shutdown` is there, then ends in order: requests in progress are answered, within
     /// `timeouts.grace`; then the lanes finish what is in flight and close their sinks. The admin listener goes last.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Summary {
-        let Self { listener, lanes, acceptor, letters, journal, status, admin, .. } = self;
+        let Self { listener, lanes, acceptor, letters, journal, rejected, status, admin, .. } = self;
+        let watch = Watch::start(&rejected);
         let failed = failed(journal.as_ref());
         let asked = async {
             tokio::select! {
@@ -234,6 +242,8 @@ impl Bridge {
         };
         let stopped = listener.serve(asked).await;
         letters.stop().await;
+        drop(watch);
+        rejected.stop().await;
         let journal_failed =
             journal.as_ref().is_some_and(|journal| *journal.state().borrow() == JournalState::Failed);
         stop(lanes, journal).await;

@@ -9,10 +9,12 @@ mod cli;
 pub mod config;
 mod control;
 mod dead_letters;
+mod diagnosis;
 mod ingress;
 mod journal;
 mod lane;
 mod metrics;
+mod rejected;
 mod retire;
 pub mod sinks;
 

@@ -9,6 +9,8 @@ use hookbus_core::{EventTime, Health, HealthState};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::rejected::{Rejected, Rejections};
+
 /// What readiness is told from. Parts of the bridge fill in what they know.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -18,6 +20,7 @@ pub(crate) struct Status {
     pub(crate) sinks: Vec<SinkStatus>,
     /// Nothing where there is no journal, or it is not open yet.
     journal: OnceLock<watch::Receiver<JournalState>>,
+    rejected: OnceLock<Arc<Rejected>>,
     listening: AtomicBool,
     stopping: AtomicBool,
 }
@@ -102,13 +105,23 @@ impl SinkStatus {
 impl Status {
     /// A bridge that has not started yet.
     pub(crate) fn new(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Self {
-        let (journal, listening, stopping) = Default::default();
-        Self { sources, sinks, journal, listening, stopping }
+        let (journal, rejected, listening, stopping) = Default::default();
+        Self { sources, sinks, journal, rejected, listening, stopping }
     }
 
     /// Where the journal says how it is doing; the first word stands.
     pub(crate) fn follow_journal(&self, state: watch::Receiver<JournalState>) {
         let _ = self.journal.set(state);
+    }
+
+    /// Where is noted what was not accepted; the first word stands.
+    pub(crate) fn follow_rejected(&self, rejected: &Arc<Rejected>) {
+        let _ = self.rejected.set(Arc::clone(rejected));
+    }
+
+    /// What was not accepted of a source.
+    pub(crate) fn rejections(&self, source: &str) -> Option<Arc<Rejections>> {
+        self.rejected.get()?.source(source)
     }
 
     /// The journal's state, where there is one.
@@ -155,7 +168,8 @@ impl Status {
     pub(super) fn readiness(&self) -> (bool, Value) {
         let word = self.word();
         let source = |source: &SourceStatus| {
-            let state = if source.awaits_secret { "awaiting-secret" } else { "ready" };
+            let standing = || self.rejections(&source.name).map(|it| it.standing()).unwrap_or_default();
+            let state = if source.awaits_secret { "awaiting-secret" } else { standing().as_str() };
             json!({ "name": *source.name, "state": state })
         };
         let shown = json!({

@@ -10,6 +10,7 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod rejected;
 mod route;
 mod schema;
 mod server;
@@ -26,6 +27,7 @@ pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use rejected::{Keep, Rejected};
 pub use schema::schema;
 pub use server::{Limits, Server, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
@@ -43,6 +45,8 @@ pub struct Config {
     pub journal: Journal,
     /// Where events go that no try can deliver.
     pub dead_letters: DeadLetters,
+    /// What is kept of requests that were not accepted; nothing where the file does not say.
+    pub rejected: Option<Rejected>,
     /// Who may send.
     pub sources: Vec<SourceConfig>,
     /// Where events go.

@@ -13,7 +13,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::future::{self, Place};
+use super::{
+    Keep,
+    future::{self, Place},
+};
 
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
@@ -38,6 +41,8 @@ pub struct SourceConfig {
     pub ack_timeout: Duration,
     /// What keeps its order.
     pub order: Order,
+    /// What is kept of its requests that are not accepted, where it differs from `[rejected]`.
+    pub rejected: Option<Keep>,
 }
 
 /// Which events of a source stay in order.
@@ -87,6 +92,8 @@ pub(super) struct SourceTable {
     /// Which events stay in order. Default: `subject`.
     #[serde(default)]
     order: Order,
+    /// What is kept of its requests that are not accepted. Default: what `[rejected] keep` says.
+    rejected: Option<Keep>,
 }
 
 impl SourceConfig {
@@ -136,6 +143,7 @@ impl SourceConfig {
                 ack: read.ack,
                 ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
                 order: read.order,
+                rejected: read.rejected,
             }),
             _ => Err(problems),
         }

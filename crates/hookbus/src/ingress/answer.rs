@@ -135,6 +135,11 @@ impl Problem {
         answer
     }
 
+    /// The status code.
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// What it counts as.
     pub(super) fn answered(&self) -> Answered {
         self.answered

@@ -63,6 +63,11 @@ impl Connection {
         self.state.store(millis << 3 | phase as u64, Ordering::Release);
     }
 
+    /// The address of the client.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// A byte arrived: a request begins, where none was.
     pub(super) fn received(&self) {
         if matches!(self.phase().0, Phase::New | Phase::Idle) {

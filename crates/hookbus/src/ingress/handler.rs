@@ -23,7 +23,7 @@ use super::{
     body::{self, Unread},
     connections::{Connection, Phase},
 };
-use crate::metrics::Answered;
+use crate::{metrics::Answered, rejected};
 
 /// What a request comes to before it is answered.
 enum Read {
@@ -42,7 +42,8 @@ impl Ingress {
         let (head, mut body) = request.into_parts();
         let source = self.source(&head);
         let counting = source.map_or(&*self.metrics.no_source, |source| &*source.metrics).begin();
-        let responded = self.respond(source, &head, &mut body, doing).await;
+        let mut whole = None;
+        let responded = self.respond(source, &head, &mut body, &mut whole, doing).await;
         counting.answered(responded.as_ref().map_or_else(Problem::answered, |(_, answered)| *answered));
         // Looked at now, not before: else a client would send its next request into a connection that is closed.
         let stopping = stopping.load(Ordering::Acquire);
@@ -50,6 +51,16 @@ impl Ingress {
             Ok((answer, _)) => (answer, stopping),
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
+                if let Some(source) = source {
+                    source.rejections.note(rejected::Request {
+                        head: &head,
+                        body: whole.as_ref(),
+                        client: doing.peer(),
+                        reason: problem.reason(),
+                        status: problem.status(),
+                        refused: problem.answered() == Answered::Refused,
+                    });
+                }
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
                 let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
                 let last = stopping || asked || !body::skip_short(&mut body).await;
@@ -72,6 +83,7 @@ impl Ingress {
         source: Option<&Source>,
         head: &Parts,
         body: &mut Incoming,
+        whole: &mut Option<Bytes>,
         doing: &Connection,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
@@ -80,7 +92,7 @@ impl Ingress {
         }
         let mut room = source.share.reserve();
         doing.enter(Phase::Body);
-        let read = self.read(source, head, body, &mut room).await;
+        let read = self.read(source, head, body, whole, &mut room).await;
         doing.enter(Phase::Request);
         let event = match read? {
             Read::Event(event) => event,
@@ -114,6 +126,7 @@ impl Ingress {
         source: &Source,
         head: &Parts,
         body: &mut Incoming,
+        whole: &mut Option<Bytes>,
         room: &mut super::budget::Reservation,
     ) -> Result<Read, Problem> {
         let limit = self.limits.body.as_len();
@@ -133,7 +146,11 @@ impl Ingress {
             Examined::Claim(claim) => {
                 let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
                 source.metrics.read(body.len());
-                claim.verify(body, SystemTime::now()).map(Read::Event).map_err(refused)
+                *whole = Some(body.clone());
+                let event = claim.verify(body, SystemTime::now()).map_err(refused)?;
+                source.rejections.verified();
+                *whole = None;
+                Ok(Read::Event(event))
             }
             Examined::MaybeProbe(probe) => {
                 let short = match body::read(body, UnsignedProbe::MAX_BODY, deadline, room).await {

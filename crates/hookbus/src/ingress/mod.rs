@@ -22,6 +22,7 @@ use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Timeouts},
     metrics::{Metrics, SourceMetrics},
+    rejected::Rejections,
 };
 use budget::Share;
 use refusals::Refusals;
@@ -43,6 +44,7 @@ pub(crate) struct Source {
     share: Arc<Share>,
     refusals: Refusals,
     metrics: Arc<SourceMetrics>,
+    rejections: Arc<Rejections>,
 }
 
 impl Source {
@@ -51,9 +53,10 @@ impl Source {
         waiting: Waiting,
         budget: &Arc<ByteBudget>,
         metrics: Arc<SourceMetrics>,
+        rejections: Arc<Rejections>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        Self { verifier, waiting, share: budget.share(), refusals, metrics, rejections }
     }
 }
 
