@@ -40,6 +40,9 @@ struct Arguments {
     /// Distinct events to prepare; more requests than that send them again.
     #[arg(long, default_value_t = 200_000)]
     events: usize,
+    /// The number of the first event: two runs that share no numbers send no event twice.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     /// Offer so many requests a second; without it each connection sends when its last answer is in.
     #[arg(long)]
     rate: Option<f64>,
@@ -61,7 +64,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let secret = Secret::from_file_text(secret);
     let host = arguments.target.to_string();
     let shape = Shape { host: &host, path: &arguments.path, secret: &secret };
-    let events = Arc::new(Events::prepare(arguments.events, shape)?);
+    let events = Arc::new(Events::range(arguments.first..arguments.first + arguments.events as u64, shape)?);
     let settings = Settings {
         target: arguments.target,
         connections: arguments.connections,
