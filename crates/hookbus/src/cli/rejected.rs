@@ -61,6 +61,7 @@ impl Rejected {
             }
             Doing::Show { id, body } => (OnRejected::Show { id }, body),
         };
+        let show = matches!(command, OnRejected::Show { .. });
         let (config, _) = Config::parse(&ConfigText::read(&global.config)?, registry)?;
         let place = Place::of(&config)?;
         runtime()?.block_on(async {
@@ -92,6 +93,10 @@ impl Rejected {
                     Reply::Error(error) => {
                         finished(answer).await;
                         return failure(error);
+                    }
+                    Reply::Done { done: 0, .. } if show => {
+                        finished(answer).await;
+                        return failure("nothing is kept");
                     }
                     Reply::Done { done, .. } => {
                         finished(answer).await;

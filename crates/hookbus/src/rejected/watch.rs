@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep},
 };
 
 use super::Rejected;
@@ -21,11 +21,10 @@ impl Watch {
         let rejected = Arc::clone(rejected);
         Self(tokio::spawn(async move {
             let started = Instant::now();
-            let often = rejected.known().settings.alarm_after.get() / 24;
-            let mut looks = interval(often.clamp(Duration::from_millis(10), LOOK));
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                looks.tick().await;
+                // The configuration may change meanwhile.
+                let often = rejected.known().settings.alarm_after.get() / 24;
+                sleep(often.clamp(Duration::from_millis(10), LOOK)).await;
                 for source in rejected.sources() {
                     source.look(started.elapsed());
                 }
