@@ -152,7 +152,7 @@ mod tests {
         // A change of the secret with few requests: five refused ones, over more than two minutes.
         let few = plot(&[busy, (20, 0, 0), (1, 0, 1), (15, 0, 0), (4, 0, 1), (100, 0, 0)]);
         assert_eq!(few.concat(), [], "five requests, but not yet for two minutes");
-        let few = plot(&[busy, (1, 0, 1), (20, 0, 0), (3, 0, 1), (1, 0, 1), (30, 0, 0), (1, 0, 1)]);
+        let few = plot(&[busy, (1, 0, 1), (15, 0, 0), (3, 0, 1), (1, 0, 1), (30, 0, 0), (1, 0, 1)]);
         assert_eq!(few[6], begun(0, 6));
         // And again after it was well.
         let again = plot(&[busy, (30, 0, 1), busy, (30, 0, 1)]);

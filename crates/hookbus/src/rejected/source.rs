@@ -151,3 +151,46 @@ impl Rejections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hookbus_core::SinkRegistry;
+
+    use super::*;
+    use crate::config::{Config, ConfigText};
+
+    fn counted(rejected: &str, queue: Queue) -> Vec<(&'static str, u64)> {
+        let text = format!("[sources.a]\nprovider = 'github'\nsecrets = []\nrejected = '{rejected}'\n");
+        let (config, _) = Config::parse(&ConfigText::new(text), &SinkRegistry::new()).unwrap();
+        let rejections = Rejections::new("a".into());
+        rejections.configure(&config.sources[0], &config::Rejected::default());
+        rejections.keep_by(queue);
+        let (head, ()) = http::Request::post("/hooks/a").body(()).unwrap().into_parts();
+        for number in 0..25 {
+            let (body, client) = (Bytes::from_static(b"body"), IpAddr::from([127, 0, 0, 1]));
+            let refused = number % 2 == 0;
+            rejections.note(Request {
+                head: &head,
+                body: Some(&body),
+                client,
+                reason: "x",
+                status: 401,
+                refused,
+            });
+        }
+        assert_eq!(rejections.figures.seen(), (0, 13));
+        rejections.figures.not_kept_requests().collect()
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted_and_nobody_waits() {
+        let (queue, stuck) = Queue::stuck(2);
+        assert_eq!(counted("whole", queue), [("rate", 5), ("queue", 18), ("disk", 0), ("off", 0)]);
+        drop(stuck);
+        let (queue, stuck) = Queue::stuck(100);
+        assert_eq!(counted("counts", queue.clone()), [("rate", 0), ("queue", 0), ("disk", 0), ("off", 25)]);
+        // The thread has ended.
+        drop(stuck);
+        assert_eq!(counted("heads", queue), [("rate", 5), ("queue", 20), ("disk", 0), ("off", 0)]);
+    }
+}

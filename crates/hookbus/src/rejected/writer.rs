@@ -100,6 +100,13 @@ impl Writer {
 }
 
 impl Queue {
+    /// The way to a thread that never comes to its work, with so many places on it.
+    #[cfg(test)]
+    pub(super) fn stuck(places: usize) -> (Self, impl Sized) {
+        let (jobs, work) = sync_channel(places);
+        (Self { jobs, orders: Arc::default() }, work)
+    }
+
     /// Hands over a request; whether there was room. Never waits.
     pub(super) fn keep(&self, source: &Arc<str>, record: Record, body: Vec<u8>) -> bool {
         let job = Job::Keep { source: Arc::clone(source), record: Box::new(record), body };
