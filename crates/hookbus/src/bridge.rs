@@ -15,7 +15,7 @@ use crate::{
     config::{Ack, Config, SinkConfig, SourceConfig},
     control::{ByJournal, Redrive},
     dead_letters::{LetterBox, Unavailable},
-    ingress::{ByteBudget, Ingress, Listener, Source},
+    ingress::{ByteBudget, Ingress, Listener, Source, client::Proxies},
     journal::{Opening, RunningJournal},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::{Metrics, SinkMetrics},
@@ -112,6 +112,7 @@ impl Bridge {
         let letters = Arc::new(LetterBox::new(&config));
         let opening = Opening::new(&config);
         let rejected = Rejected::new(&config);
+        let proxies = Proxies::new(&config.server);
         let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
@@ -192,9 +193,11 @@ impl Bridge {
         let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
         let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
             Source::new(verifier, waiting(source), &budget, Arc::clone(metrics), rejected.of(&source.name))
+                .limited_to(source.rate_limit.as_ref())
         };
         let sources = sources.map(source).collect();
         let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
+        let ingress = ingress.behind(proxies);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {

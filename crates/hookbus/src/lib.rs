@@ -10,6 +10,9 @@ pub mod config;
 mod control;
 mod dead_letters;
 mod diagnosis;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingress;
 mod journal;
 mod lane;

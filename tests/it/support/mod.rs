@@ -8,6 +8,7 @@ mod http;
 mod memory;
 mod openmetrics;
 mod provider;
+mod proxy;
 mod written;
 
 use std::{
@@ -28,6 +29,7 @@ pub(crate) use self::{
     memory::{Memory, held},
     openmetrics::Figures,
     provider::Provider,
+    proxy::{Proxy, Says, version_2},
     written::{DeadLetter, Written},
 };
 

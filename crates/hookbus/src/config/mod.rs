@@ -10,6 +10,8 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod network;
+mod rate;
 mod rejected;
 mod route;
 mod schema;
@@ -27,9 +29,12 @@ pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use network::Network;
+pub(crate) use network::one_customer;
+pub use rate::RateLimit;
 pub use rejected::{Keep, Rejected};
 pub use schema::schema;
-pub use server::{Limits, Server, Timeouts};
+pub use server::{ForwardingHeader, Limits, Server, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.

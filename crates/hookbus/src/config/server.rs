@@ -2,9 +2,14 @@
 
 use std::{borrow::Cow, net::SocketAddr};
 
-use hookbus_core::units::{ByteSize, Duration};
+use hookbus_core::{
+    config::{Problem, Table},
+    units::{ByteSize, Duration},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{Network, RateLimit};
 
 /// The listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -15,6 +20,14 @@ pub struct Server {
     #[schemars(with = "String")]
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Proxies in front of the bridge, by network or address: only they are believed when they say whose requests they
+    /// pass on. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Which of its headers says so. Default: whichever a request has; where it has both and they differ, neither is
+    /// believed.
+    pub forwarding_header: Option<ForwardingHeader>,
+    /// Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2. Default: false.
+    pub proxy_protocol: bool,
     /// What one client or all together may take.
     pub limits: Limits,
     /// How long each step may take.
@@ -25,10 +38,39 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            trusted_proxies: Vec::new(),
+            forwarding_header: None,
+            proxy_protocol: false,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
     }
+}
+
+impl Server {
+    /// Keys that say nothing without another one.
+    pub(super) fn problems(&self, table: &Table<'_>) -> Vec<Problem> {
+        if table.has("trusted-proxies") {
+            return Vec::new();
+        }
+        let idle = ["forwarding-header", "proxy-protocol"].into_iter().filter(|key| table.has(key));
+        let problem = |key| {
+            let problem = table.problem_at(key, format!("`{key}` needs `trusted-proxies`: who is believed"));
+            problem.help("trusted-proxies = [\"10.0.0.0/8\"]")
+        };
+        idle.map(problem).collect()
+    }
+}
+
+/// The header by which a proxy says whose request it passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "forwarding-header")]
+pub enum ForwardingHeader {
+    /// `Forwarded`, of RFC 7239.
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
 }
 
 pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
@@ -39,7 +81,7 @@ pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr,
     text.parse().map_err(no_address)
 }
 
-/// Limits of the listener; at a limit the answer is 413, 431 or 503 with `Retry-After`.
+/// Limits of the listener; at a limit the answer is 413, 429, 431 or 503 with `Retry-After`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "limits")]
@@ -56,6 +98,9 @@ pub struct Limits {
     pub connections: Count,
     /// Open connections of one address. Default: half of `connections`.
     pub connections_per_address: Option<Count>,
+    /// Requests answered 4xx that one address may send; beyond that 429, before its bodies are read. An address that
+    /// has sent an authentic request within a day is not limited. Default: `1000/m`.
+    pub refused_per_address: RateLimit,
 }
 
 impl Default for Limits {
@@ -67,6 +112,7 @@ impl Default for Limits {
             requests: Count(1024),
             connections: Count(1024),
             connections_per_address: None,
+            refused_per_address: RateLimit::per_minute(1000),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use super::{
     Ingress,
     answer::Problem,
+    client::greeting,
     connections::{Phase, Place},
     watched::Watched,
 };
@@ -22,7 +23,16 @@ use crate::metrics::Answered;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends or is told to.
-pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
+pub(super) async fn serve(
+    ingress: Arc<Ingress>,
+    mut stream: TcpStream,
+    place: Place,
+    stopping: Arc<AtomicBool>,
+) {
+    let (proxies, metrics) = (Arc::clone(&ingress.proxies), &ingress.metrics.connections);
+    if !greeting::introduced(&proxies, metrics, &mut stream, &place).await {
+        return;
+    }
     let connection = Arc::clone(&place.connection);
     let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&ingress.metrics));
     let headers = ingress.limits.headers.as_len();

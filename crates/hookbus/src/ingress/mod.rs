@@ -3,14 +3,18 @@
 mod answer;
 mod body;
 mod budget;
+pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod listener;
+mod rates;
 mod refusals;
+mod seldom;
 mod watched;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 use hookbus_core::Verifier;
 use tokio::sync::Semaphore;
@@ -25,6 +29,9 @@ use crate::{
     rejected::Rejections,
 };
 use budget::Share;
+use client::Proxies;
+use handshake::Handshakes;
+use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
 
 /// All a request needs.
@@ -35,6 +42,10 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    proxies: Arc<Proxies>,
+    /// How fast an address may send in vain.
+    pace: Pace,
+    addresses: Arc<Addresses>,
 }
 
 /// One source, ready to take requests.
@@ -43,8 +54,12 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
     rejections: Arc<Rejections>,
+    /// How fast it may send, where that is limited.
+    pace: Option<Pace>,
+    taken: Arc<Taken>,
 }
 
 impl Source {
@@ -56,7 +71,10 @@ impl Source {
         rejections: Arc<Rejections>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics, rejections }
+        let handshakes = Handshakes::new(verifier.source());
+        let taken = Arc::new(Taken::new(Instant::now()));
+        let (share, pace) = (budget.share(), None);
+        Self { verifier, waiting, share, refusals, handshakes, metrics, rejections, pace, taken }
     }
 }
 
@@ -70,7 +88,14 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests }
+        let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
+        let addresses = Arc::new(Addresses::new(Instant::now()));
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses }
+    }
+
+    /// Believes these proxies, and nobody else, about who the client is.
+    pub(crate) fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies: Arc::new(proxies), ..self }
     }
 }
 

@@ -88,6 +88,8 @@ metrics! {
     CONNECTIONS_TURNED_AWAY = Counter "hookbus_http_connections_turned_away_total" [];
     /// Connections that were told to end to make room for others.
     CONNECTIONS_CLOSED_FOR_ROOM = Counter "hookbus_http_connections_closed_for_room_total" [];
+    /// Connections of trusted proxies that were closed because their PROXY header was missing or broken.
+    WITHOUT_PROXY_HEADER = Counter "hookbus_http_connections_without_proxy_header_total" [];
 
     /// Events that a sink took responsibility for.
     DELIVERED = Counter "hookbus_sink_delivered_events_total" ["sink"];

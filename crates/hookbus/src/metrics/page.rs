@@ -93,7 +93,8 @@ impl Metrics {
         page.gauges(&names::CONNECTIONS, [([], get(&all.open) as f64)])?;
         page.counters(&names::CONNECTIONS_ACCEPTED, [([], get(&all.accepted))])?;
         page.counters(&names::CONNECTIONS_TURNED_AWAY, [([], get(&all.turned_away))])?;
-        page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])
+        page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])?;
+        page.counters(&names::WITHOUT_PROXY_HEADER, [([], get(&all.without_proxy_header))])
     }
 
     fn deliveries(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -21,9 +21,9 @@ pub(crate) enum Answered {
     Duplicate,
     /// 200: no route takes it.
     Ignored,
-    /// 200: a provider's test of the URL.
-    Probe,
-    /// 401: it did not verify.
+    /// A provider's test of the URL, answered as it wants.
+    Handshake,
+    /// 401: it did not verify; 403: a handshake that is not answered.
     Refused,
     /// 503: the source has no usable secret.
     AwaitingSecret,
@@ -49,14 +49,18 @@ pub(crate) enum Answered {
     HeadTooLarge,
     /// Nothing: its connection ended first.
     Abandoned,
+    /// 429: too much came from its address in vain.
+    AddressLimited,
+    /// 429: its source sends more than it may.
+    SourceLimited,
 }
 
 impl Answered {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored,
-        Self::Probe,
+        Self::Handshake,
         Self::Refused,
         Self::AwaitingSecret,
         Self::BodyTooLarge,
@@ -70,6 +74,8 @@ impl Answered {
         Self::UriTooLong,
         Self::HeadTooLarge,
         Self::Abandoned,
+        Self::AddressLimited,
+        Self::SourceLimited,
     ];
 
     /// In snake case, as problems and metrics show it.
@@ -78,7 +84,7 @@ impl Answered {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
             Self::Ignored => "ignored",
-            Self::Probe => "probe",
+            Self::Handshake => "handshake",
             Self::Refused => "refused",
             Self::AwaitingSecret => "awaiting_secret",
             Self::BodyTooLarge => "body_too_large",
@@ -92,6 +98,8 @@ impl Answered {
             Self::UriTooLong => "uri_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::Abandoned => "abandoned",
+            Self::AddressLimited => "address_limited",
+            Self::SourceLimited => "source_limited",
         }
     }
 
@@ -188,6 +196,7 @@ pub(crate) struct ConnectionMetrics {
     pub(super) turned_away: AtomicU64,
     pub(super) closed_for_room: AtomicU64,
     pub(super) received_bytes: AtomicU64,
+    pub(super) without_proxy_header: AtomicU64,
 }
 
 impl ConnectionMetrics {
@@ -210,6 +219,11 @@ impl ConnectionMetrics {
     /// One was told to end, so that another can come in.
     pub(crate) fn closed_for_room(&self) {
         self.closed_for_room.fetch_add(1, Relaxed);
+    }
+
+    /// A trusted proxy sent no PROXY header, or a broken one.
+    pub(crate) fn without_proxy_header(&self) {
+        self.without_proxy_header.fetch_add(1, Relaxed);
     }
 
     /// Bytes arrived.
@@ -244,7 +258,7 @@ mod tests {
     #[test]
     fn every_answer_is_possible_somewhere() {
         let of = |source: &str| SourceMetrics::new(source.into()).answers().count();
-        assert_eq!((of("fastpix"), of("")), (13, 6));
+        assert_eq!((of("fastpix"), of("")), (15, 6));
         assert!(Answered::ALL.into_iter().all(|one| one.is_possible(true) || one.is_possible(false)));
     }
 }
