@@ -107,6 +107,19 @@ enum What {
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..))]
         mib: u64,
     },
+    /// Send forged requests in a flood beside genuine ones of the same source: the latency of the genuine ones without and
+    /// with it, what it costs, and what its record takes on disk.
+    Flood {
+        /// How long, without and with.
+        #[arg(default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Forged requests offered a second.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        forged: u64,
+        /// Genuine requests offered a second.
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+        genuine: u64,
+    },
     /// Fill a journal, and measure how soon a bridge with it is ready; then its memory over many events. Needs the
     /// journal's size and half as much again as free disk.
     Big {
@@ -164,6 +177,7 @@ impl What {
             Self::Load { .. }
             | Self::Sigterm { .. }
             | Self::PowerCuts { .. }
+            | Self::Flood { .. }
             | Self::Reload { .. }
             | Self::Restart { .. } => &[],
             Self::Faults { .. } | Self::Buses { .. } | Self::Outage { .. } | Self::Crash { .. } => &Kind::ALL,
@@ -236,6 +250,14 @@ impl What {
             Self::Disk { rounds, mib } => {
                 one("faults::disk::", &[("HOOKBUS_TEST_ROUNDS", rounds), ("HOOKBUS_TEST_MIB", mib)])
             }
+            Self::Flood { seconds, forged, genuine } => one(
+                "flood::genuine_requests_are_accepted_beside_a_flood_of_forged_ones",
+                &[
+                    ("HOOKBUS_TEST_SECONDS", seconds),
+                    ("HOOKBUS_TEST_FORGED", forged),
+                    ("HOOKBUS_TEST_RATE", genuine),
+                ],
+            ),
             Self::Big { gib, events } => {
                 one("faults::backlog::", &[("HOOKBUS_TEST_MIB", gib * 1024), ("HOOKBUS_TEST_EVENTS", events)])
             }
@@ -259,6 +281,7 @@ mod tests {
             ("faults::outage", include_str!("../../tests/it/faults/outage.rs")),
             ("faults::crash", include_str!("../../tests/it/faults/crash.rs")),
             ("faults::isolation", include_str!("../../tests/it/faults/isolation.rs")),
+            ("flood", include_str!("../../tests/it/flood.rs")),
             ("faults::disk", include_str!("../../tests/it/faults/disk.rs")),
             ("faults::backlog", include_str!("../../tests/it/faults/backlog.rs")),
             ("buses", include_str!("../../tests/it/buses/mod.rs")),
@@ -276,6 +299,7 @@ mod tests {
             crash(Victim::Broker),
             What::Outage { seconds: 1, rate: 1 },
             What::Disk { rounds: 1, mib: 8 },
+            What::Flood { seconds: 1, forged: 1, genuine: 1 },
             What::Big { gib: 1, events: 8 },
             What::PowerCuts { cuts: 1 },
         ];

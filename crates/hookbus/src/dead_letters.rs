@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::{
     config::Config,
     control::{Control, Desk, Kept, Redrive},
+    rejected::Rejected,
 };
 
 /// How long the folder may take to open.
@@ -43,6 +44,7 @@ pub(crate) struct LetterBox {
     redrive: OnceLock<Arc<dyn Redrive>>,
     control: Mutex<Option<Control>>,
     journal: OnceLock<Journal>,
+    rejected: OnceLock<Arc<Rejected>>,
 }
 
 struct Opened {
@@ -63,6 +65,7 @@ impl LetterBox {
             redrive: OnceLock::new(),
             control: Mutex::new(None),
             journal: OnceLock::new(),
+            rejected: OnceLock::new(),
         }
     }
 
@@ -89,6 +92,20 @@ impl LetterBox {
         if let Some(opened) = self.opened.get() {
             tokio::spawn(tell(opened.letters.clone(), journal.clone()));
         }
+    }
+
+    /// Keeps rejected requests in the folder, where it is open by now or they are wanted for themselves.
+    pub(crate) async fn keep_rejected(&self, rejected: &Arc<Rejected>) -> Result<(), Unavailable> {
+        let _ = self.rejected.set(Arc::clone(rejected));
+        if rejected.is_wanted() {
+            self.opened().await?;
+        }
+        if self.opened.get().is_some()
+            && let Err(error) = rejected.keep()
+        {
+            tracing::warn!(%error, "rejected requests are not kept: their folder cannot be made");
+        }
+        Ok(())
     }
 
     /// Lets commands come in as soon as there is a folder to take them in.
@@ -163,6 +180,7 @@ impl LetterBox {
             letters: Some(opened.letters.clone()),
         };
         let desk = Desk::new(opened.letters.clone(), Arc::clone(redrive)).with(kept);
+        let desk = desk.with_rejected(self.rejected.get().cloned());
         match Control::start(opened.data.path(), desk) {
             Ok(started) => *control = Some(started),
             Err(error) => {

@@ -9,6 +9,7 @@ mod cli;
 pub mod config;
 mod control;
 mod dead_letters;
+mod diagnosis;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -16,6 +17,7 @@ mod ingress;
 mod journal;
 mod lane;
 mod metrics;
+mod rejected;
 mod retire;
 pub mod sinks;
 mod watch;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Reloads;
+use crate::rejected::{Rejected, Rejections};
 
 /// What readiness is told from. Parts of the bridge fill in what they know.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Status {
     pub(crate) reloads: Reloads,
     /// Nothing where there is no journal, or it is not open yet.
     journal: OnceLock<watch::Receiver<JournalState>>,
+    rejected: OnceLock<Arc<Rejected>>,
     listening: AtomicBool,
     stopping: AtomicBool,
 }
@@ -111,9 +113,9 @@ impl SinkStatus {
 impl Status {
     /// A bridge that has not started yet.
     pub(crate) fn new(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Self {
-        let (journal, listening, stopping, reloads) = Default::default();
+        let (journal, rejected, listening, stopping, reloads) = Default::default();
         let configured = ArcSwap::from_pointee(Configured { sources, sinks });
-        Self { configured, reloads, journal, listening, stopping }
+        Self { configured, reloads, journal, rejected, listening, stopping }
     }
 
     /// What there is now.
@@ -129,6 +131,16 @@ impl Status {
     /// Where the journal says how it is doing; the first word stands.
     pub(crate) fn follow_journal(&self, state: watch::Receiver<JournalState>) {
         let _ = self.journal.set(state);
+    }
+
+    /// Where is noted what was not accepted; the first word stands.
+    pub(crate) fn follow_rejected(&self, rejected: &Arc<Rejected>) {
+        let _ = self.rejected.set(Arc::clone(rejected));
+    }
+
+    /// What was not accepted of a source.
+    pub(crate) fn rejections(&self, source: &str) -> Option<Arc<Rejections>> {
+        self.rejected.get()?.source(source)
     }
 
     /// The journal's state, where there is one.
@@ -175,7 +187,8 @@ impl Status {
     pub(super) fn readiness(&self) -> (bool, Value) {
         let word = self.word();
         let source = |source: &SourceStatus| {
-            let state = if source.awaits_secret { "awaiting-secret" } else { "ready" };
+            let standing = || self.rejections(&source.name).map(|it| it.standing()).unwrap_or_default();
+            let state = if source.awaits_secret { "awaiting-secret" } else { standing().as_str() };
             json!({ "name": *source.name, "state": state })
         };
         let configured = self.configured();

@@ -21,6 +21,7 @@ use crate::{
     dead_letters::Unavailable,
     ingress::Listener,
     journal::RunningJournal,
+    rejected::Watch,
 };
 use parts::Parts;
 use reload::Jobs;
@@ -142,6 +143,7 @@ impl Bridge {
         let Self { listener, parts, jobs, .. } = self;
         let status = Arc::clone(&parts.status);
         let failed = failed(parts.journal.as_ref());
+        let watch = Watch::start(&parts.rejected);
         // In a task of its own: whatever it is doing to a lane, it does to the end.
         let (stop, stopping) = oneshot::channel();
         let changing = tokio::spawn(parts.change(jobs, stopping));
@@ -154,6 +156,7 @@ impl Bridge {
             drop(stop);
         };
         let stopped = listener.serve(asked).await;
+        drop(watch);
         // Where it panicked everything of it is closed already.
         let journal_failed = match changing.await {
             Ok(parts) => parts.stop().await,

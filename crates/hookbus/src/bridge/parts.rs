@@ -21,6 +21,7 @@ use crate::{
     journal::RunningJournal,
     lane::Groups,
     metrics::Metrics,
+    rejected::Rejected,
 };
 
 use super::{
@@ -32,6 +33,7 @@ use super::{
 pub(super) struct Parts {
     pub(super) letters: Arc<LetterBox>,
     pub(super) journal: Option<RunningJournal>,
+    pub(super) rejected: Arc<Rejected>,
     /// By their places.
     pub(super) sinks: Vec<Placed>,
     pub(super) groups: Arc<Groups>,
@@ -96,16 +98,18 @@ pub(super) struct Answering<'a> {
     pub(super) server: &'a Server,
     pub(super) acceptor: Arc<Acceptor>,
     pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) rejected: &'a Rejected,
     pub(super) carried: &'a Carried,
 }
 
 impl Answering<'_> {
     pub(super) fn ingress(self) -> Ingress {
-        let Self { sources, verifiers, server, acceptor, metrics, carried } = self;
+        let Self { sources, verifiers, server, acceptor, metrics, rejected, carried } = self;
         let (limits, timeouts) = (server.limits.clone(), server.timeouts.clone());
         let source = |(source, verifier): (&SourceConfig, Arc<Verifier>)| {
             let waiting = Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
-            Source::new(verifier, waiting, carried, metrics.source(&source.name))
+            let (metrics, rejections) = (metrics.source(&source.name), rejected.of(&source.name));
+            Source::new(verifier, waiting, carried, metrics, rejections)
                 .responding(source.respond.clone())
                 .limited_to(source.rate_limit.as_ref())
         };
@@ -148,8 +152,9 @@ impl Parts {
     /// Ends it all: no command is taken any more, lanes finish what is in flight, the journal notes what they delivered, and
     /// the admin listener goes last. Whether the journal had failed.
     pub(super) async fn stop(self) -> bool {
-        let Self { letters, journal, sinks, admin, .. } = self;
+        let Self { letters, journal, rejected, sinks, admin, .. } = self;
         letters.stop().await;
+        rejected.stop().await;
         let failed =
             journal.as_ref().is_some_and(|journal| *journal.state().borrow() == JournalState::Failed);
         stop(sinks, Instant::now() + LANE_GRACE).await;

@@ -19,6 +19,7 @@ use crate::{
     dead_letters::{LetterBox, Unavailable},
     ingress::{Carried, Current, Listener, Socket},
     journal::{Opening, RunningJournal},
+    rejected::Rejected,
     lane::Groups,
     metrics::Metrics,
 };
@@ -67,6 +68,7 @@ impl Start {
         let until = Instant::now() + wait;
         let letters = Arc::new(LetterBox::new(&config));
         let opening = Opening::new(&config);
+        let rejected = Rejected::new(&config);
         let mut marks = Marks::default();
         marks.mark(&config.sources, &config.base);
         let standing = Standing::of(&config, server_socket.is_some(), marks);
@@ -99,9 +101,11 @@ impl Start {
             }
             None => None,
         };
+        status.follow_rejected(&rejected);
         let journal =
             journal(&letters, opening, sources.iter().any(|s| s.ack == Ack::Journal), &metrics, until)
                 .await?;
+        letters.keep_rejected(&rejected).await?;
         if let Some(journal) = &journal {
             status.follow_journal(journal.state());
             letters.follow(&journal.journal);
@@ -118,7 +122,7 @@ impl Start {
                     status.configured().sinks[at].follow(sink.lane.health());
                     placed.push(sink);
                 }
-                Err(error) => return Err(undo(&letters, placed, journal, error.into()).await),
+                Err(error) => return Err(undo(&letters, &rejected, placed, journal, error.into()).await),
             }
         }
         let names = definitions.iter().map(|sink| Arc::clone(&sink.name)).collect();
@@ -147,6 +151,7 @@ impl Start {
             server: &server,
             acceptor: acceptor.load_full(),
             metrics: &metrics,
+            rejected: &rejected,
             carried: &carried,
         }
         .ingress();
@@ -157,7 +162,7 @@ impl Start {
             Ok(listening) => listening,
             Err(source) => {
                 let error = StartError::Listen { address: server.listen, source };
-                return Err(undo(&letters, placed, journal, error).await);
+                return Err(undo(&letters, &rejected, placed, journal, error).await);
             }
         };
         let (listener, rebind) = Listener::new(socket, Arc::clone(&current));
@@ -166,6 +171,7 @@ impl Start {
         let parts = Parts {
             letters,
             journal,
+            rejected,
             sinks,
             groups,
             carried,
@@ -232,11 +238,13 @@ async fn patiently<T, E>(
 /// Closes what was opened.
 async fn undo(
     letters: &LetterBox,
+    rejected: &Rejected,
     placed: Vec<Placed>,
     journal: Option<RunningJournal>,
     error: StartError,
 ) -> StartError {
     letters.stop().await;
+    rejected.stop().await;
     stop(placed, Instant::now() + LANE_GRACE).await;
     if let Some(journal) = journal {
         journal.stop().await;

@@ -137,7 +137,7 @@ impl DeadLetters {
                         print(&json!({ "id": id, "failed": error }).to_string())?;
                     }
                     Reply::Failed { id, error } => note(format_args!("dead letter {id}: {error}")),
-                    Reply::Working | Reply::Finding(_) | Reply::Journal(_) => {}
+                    Reply::Working | Reply::Finding(_) | Reply::Journal(_) | Reply::Rejected(_) => {}
                     Reply::Error(error) => {
                         finished(answer).await;
                         return failure(error);
@@ -187,7 +187,7 @@ fn whole(letter: &LetterLine) -> String {
 }
 
 /// A point in time or a length of time ago, in milliseconds since 1970.
-fn time(text: &str) -> Result<u64, String> {
+pub(super) fn time(text: &str) -> Result<u64, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     if let Ok(ago) = text.parse::<units::Duration>() {
         return Ok(u64::try_from(now.saturating_sub(ago.get()).as_millis()).unwrap_or(u64::MAX));

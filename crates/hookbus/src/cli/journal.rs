@@ -86,7 +86,7 @@ async fn ask(global: &Global, config: &Config, command: OnJournal) -> Outcome {
                 }
                 return Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) });
             }
-            Reply::Working | Reply::Letter(_) | Reply::Failed { .. } => {}
+            Reply::Working | Reply::Letter(_) | Reply::Rejected(_) | Reply::Failed { .. } => {}
         }
     }
     failure("the bridge ended before its answer did")

@@ -4,9 +4,9 @@ mod check;
 mod client;
 mod dead_letters;
 mod demo;
-mod diagnose;
 mod init;
 mod journal;
+mod rejected;
 mod reloader;
 mod samples;
 mod secrets;
@@ -97,6 +97,7 @@ enum Command {
     /// Run a bridge for a moment: two genuine events and a forged one
     Demo,
     DeadLetters(dead_letters::DeadLetters),
+    Rejected(rejected::Rejected),
     Journal(journal::Journal),
     Sinks(sinks::Sinks),
     /// Print the JSON Schema of the configuration, for editors
@@ -130,6 +131,7 @@ pub(crate) fn run(registry: &SinkRegistry, args: impl IntoIterator<Item = OsStri
         Command::Verify(verify) => verify.run(global, registry),
         Command::Demo => demo::run(global),
         Command::DeadLetters(letters) => letters.run(global, registry),
+        Command::Rejected(rejected) => rejected.run(global, registry),
         Command::Journal(journal) => journal.run(global, registry),
         Command::Sinks(sinks) => sinks.run(global, registry),
         Command::Schema => print(&format!("{:#}", config::schema(registry))).map(|()| ExitCode::SUCCESS),

@@ -8,20 +8,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use clap::Args;
-use hookbus_core::{
-    EventTime, Refusal, RequestHead, Scheme, Secret, SinkRegistry, VerifiedEvent, Verifier, nearest,
-    verify::Examined,
-};
+use hookbus_core::{EventTime, SinkRegistry, nearest};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 
-use super::{
-    FAILURE, Failure, Global, Outcome, diagnose::diagnose, failure, print, secrets::SecretArgs,
-    send::built_in,
+use super::{FAILURE, Failure, Global, Outcome, failure, print, secrets::SecretArgs, send::built_in};
+use crate::{
+    config::{Config, ConfigText},
+    diagnosis::{Captured, diagnose},
 };
-use crate::config::{Config, ConfigText};
 
 #[derive(Args)]
 #[command(
@@ -54,37 +50,6 @@ pub(super) struct Verify {
     at: Option<u64>,
     #[command(flatten)]
     secret: SecretArgs,
-}
-
-/// A captured request.
-pub(super) struct Captured {
-    pub(super) scheme: Arc<Scheme>,
-    pub(super) secrets: Vec<Secret>,
-    pub(super) url: Option<String>,
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
-    pub(super) at: SystemTime,
-}
-
-impl Captured {
-    /// Verifies this body with these secrets.
-    pub(super) fn verify(
-        &self,
-        scheme: Arc<Scheme>,
-        secrets: &[Secret],
-        body: &[u8],
-    ) -> Result<VerifiedEvent, Refusal> {
-        let (url, query) = match self.url.as_deref().map(|url| url.split_once('?').unwrap_or((url, ""))) {
-            Some((url, "")) => (Some(url.to_owned()), None),
-            Some((url, query)) => (Some(url.to_owned()), Some(query)),
-            None => (None, None),
-        };
-        let (verifier, _) = Verifier::new("captured", scheme, url, secrets);
-        match verifier.examine(RequestHead { method: &self.method, query, headers: &self.headers })? {
-            Examined::Claim(claim) => claim.verify(Bytes::copy_from_slice(body), self.at),
-            Examined::MaybeProbe(_) | Examined::Handshake(_) => Err(Refusal::MissingHeader),
-        }
-    }
 }
 
 impl Verify {

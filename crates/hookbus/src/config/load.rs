@@ -20,7 +20,8 @@ use toml::{
 };
 
 use super::{
-    Admin, Config, ConfigError, DeadLetters, Document, Journal, Server, Share, SinkConfig, SourceConfig,
+    Admin, Config, ConfigError, DeadLetters, Document, Journal, Rejected, Server, Share, SinkConfig,
+    SourceConfig,
     diagnostic::{Mistakes, Severity},
     future::{self, Place},
     mask::masked,
@@ -114,6 +115,7 @@ impl<'r> Reading<'r> {
         let admin = self.admin(&mut root, server.as_ref());
         let dead_letters =
             self.section(&mut root, "dead-letters").map(|table| self.read::<DeadLetters>(&table));
+        let rejected = self.rejected(&mut root);
         let sources = self.sources(&mut root);
         let journal = self.journal(&mut root);
         if let (Some(server), Some(journal)) = (&server, &journal) {
@@ -133,8 +135,8 @@ impl<'r> Reading<'r> {
         let max_size = journal.as_ref().map_or(Journal::default().max_size, |journal| journal.max_size);
         let sinks = self.sinks(&mut root, max_size);
         let routes = self.routes(&mut root, &sources, &sinks);
-        const SECTIONS: [&str; 7] =
-            ["server", "admin", "journal", "dead-letters", "sources", "sinks", "routes"];
+        const SECTIONS: [&str; 8] =
+            ["server", "admin", "journal", "dead-letters", "rejected", "sources", "sinks", "routes"];
         let unknown =
             root.iter().map(|(span, key, _)| Problem::unknown_key(span, key, SECTIONS.iter().copied()));
         self.problems.extend(unknown);
@@ -146,6 +148,7 @@ impl<'r> Reading<'r> {
             admin: admin?,
             journal: Journal { dir: base.join(&journal.dir), ..journal },
             dead_letters: dead_letters?,
+            rejected: rejected?,
             sources: sources.into_iter().map(|(_, _, source)| source).collect::<Option<_>>()?,
             sinks: sinks.into_iter().map(|sink| sink.config).collect::<Option<_>>()?,
             routes: routes?,
@@ -199,6 +202,17 @@ impl<'r> Reading<'r> {
         let journal: Journal = self.read(&table)?;
         self.problems.extend(journal.problems(&table));
         Some(journal)
+    }
+
+    /// Nothing where it is wrong; nothing in it where there is no such section.
+    fn rejected(&mut self, root: &mut Table<'_>) -> Option<Option<Rejected>> {
+        if !root.has("rejected") {
+            return Some(None);
+        }
+        let table = self.section(root, "rejected")?;
+        let rejected: Rejected = self.read(&table)?;
+        self.problems.extend(rejected.problems(&table));
+        Some(Some(rejected))
     }
 
     fn sources(&mut self, root: &mut Table<'_>) -> Vec<(Range<usize>, Arc<str>, Option<SourceConfig>)> {

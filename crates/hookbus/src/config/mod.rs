@@ -13,6 +13,7 @@ mod mask;
 mod network;
 mod outline;
 mod rate;
+mod rejected;
 mod respond;
 mod route;
 mod schema;
@@ -34,6 +35,7 @@ pub use network::Network;
 pub(crate) use network::one_customer;
 pub use outline::{Changes, Outline};
 pub use rate::RateLimit;
+pub use rejected::{Keep, Rejected};
 pub use respond::Respond;
 pub use schema::schema;
 pub use server::{ForwardingHeader, Limits, Server, Timeouts};
@@ -52,6 +54,8 @@ pub struct Config {
     pub journal: Journal,
     /// Where events go that no try can deliver.
     pub dead_letters: DeadLetters,
+    /// What is kept of requests that were not accepted; nothing where the file does not say.
+    pub rejected: Option<Rejected>,
     /// Who may send.
     pub sources: Vec<SourceConfig>,
     /// Where events go.

@@ -4,7 +4,7 @@ use hookbus_core::{Format, SinkRegistry};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Admin, DeadLetters, Journal, Server, route::RouteTable, source::SourceTable};
+use super::{Admin, DeadLetters, Journal, Rejected, Server, route::RouteTable, source::SourceTable};
 
 /// JSON Schema (draft 2020-12) of a configuration file with these types of sink.
 pub fn schema(registry: &SinkRegistry) -> Value {
@@ -13,6 +13,7 @@ pub fn schema(registry: &SinkRegistry) -> Value {
     let server = generator.subschema_for::<Server>();
     let journal = generator.subschema_for::<Journal>();
     let dead_letters = generator.subschema_for::<DeadLetters>();
+    let rejected = generator.subschema_for::<Rejected>();
     let source = generator.subschema_for::<SourceTable>();
     generator.subschema_for::<RouteTable>();
     let mut definitions = Value::Object(generator.take_definitions(true));
@@ -55,6 +56,7 @@ pub fn schema(registry: &SinkRegistry) -> Value {
             "admin": admin,
             "journal": journal,
             "dead-letters": dead_letters,
+            "rejected": rejected,
             "sources": { "type": "object", "additionalProperties": source },
             "sinks": { "type": "object", "additionalProperties": { "oneOf": sinks } },
             "routes": { "type": "array", "items": { "$ref": "#/$defs/route" } }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    RateLimit, Respond,
+    Keep, RateLimit, Respond,
     future::{self, Place},
     respond::RespondTable,
 };
@@ -51,6 +51,8 @@ pub struct SourceConfig {
     pub respond: Option<Respond>,
     /// How long ago an event may have happened.
     pub max_event_age: Option<Duration>,
+    /// What is kept of its requests that are not accepted, where it differs from `[rejected]`.
+    pub rejected: Option<Keep>,
     /// How many authentic requests it may send.
     pub rate_limit: Option<RateLimit>,
 }
@@ -114,6 +116,8 @@ pub(super) struct SourceTable {
     /// How long ago an event may have happened before it is refused, at least 1s. Default: any time.
     #[schemars(with = "Option<Duration>")]
     max_event_age: Option<Spanned<Duration>>,
+    /// What is kept of its requests that are not accepted. Default: what `[rejected] keep` says.
+    rejected: Option<Keep>,
     /// How many authentic requests are taken in a length of time; beyond that 429. Default: no limit.
     rate_limit: Option<RateLimit>,
 }
@@ -182,6 +186,7 @@ impl SourceConfig {
                 redact,
                 respond,
                 max_event_age: read.max_event_age.map(Spanned::into_inner),
+                rejected: read.rejected,
                 rate_limit: read.rate_limit,
             }),
             _ => Err(problems),

@@ -15,13 +15,14 @@ use tokio::{
 
 use super::{
     ByJournal, Command, Desk, Kept, OnLetters, REPLIES, Replies, Reply, SOCKET, Stopped, Today, end,
-    redrive::NoBridge,
+    redrive::NoBridge, rejected,
 };
 use crate::{
     StartError,
     config::{Ack, Config, redactions},
     dead_letters::{self, Unavailable},
     journal::{Opening, RunningJournal},
+    rejected::Known,
 };
 
 /// How long the bridge may take for a connection.
@@ -46,6 +47,7 @@ pub(crate) struct Place {
     dir: PathBuf,
     letters: LetterSettings,
     journal: Option<ForRedrive>,
+    rejected: Option<Arc<Known>>,
 }
 
 /// A journal that may be opened to redrive into.
@@ -66,20 +68,25 @@ impl Place {
             wanted: config.sources.iter().any(|source| source.ack == Ack::Journal),
         };
         let letters = dead_letters::settings(config.dead_letters.max_size.get());
-        Ok(Self { dir: config.journal.dir.clone(), letters, journal: Some(journal) })
+        Ok(Self {
+            dir: config.journal.dir.clone(),
+            letters,
+            journal: Some(journal),
+            rejected: Some(Arc::new(Known::new(config))),
+        })
     }
 
     /// A folder alone.
     #[cfg(test)]
     pub(super) fn folder(dir: &std::path::Path, letters: LetterSettings) -> Self {
-        Self { dir: dir.to_owned(), letters, journal: None }
+        Self { dir: dir.to_owned(), letters, journal: None, rejected: None }
     }
 }
 
 /// Gives a command and returns where the answer comes out. A folder that is not there has nothing in it.
 pub(crate) async fn ask(place: Place, command: Command) -> Result<mpsc::Receiver<Reply>, NotAsked> {
     let (replies, answer) = mpsc::channel(REPLIES);
-    let Place { dir, letters: settings, journal } = place;
+    let Place { dir, letters: settings, journal, rejected } = place;
     if !DataFolder::exists(&dir) {
         let _ = replies.try_send(Reply::Done { done: 0, failed: 0 });
         return Ok(answer);
@@ -93,6 +100,10 @@ pub(crate) async fn ask(place: Place, command: Command) -> Result<mpsc::Receiver
     match opened.await.map_err(|_| NotAsked::Stopped)? {
         Ok((data, letters)) => {
             tokio::spawn(async move {
+                if let (Command::Rejected(command), Some(known)) = (&command, rejected) {
+                    end(rejected::answer(known, command.clone(), &replies).await, &replies).await;
+                    return drop((data, replies));
+                }
                 answer_alone(&data, letters, journal, command, &replies).await;
                 // Whoever waits for the end of the answers may open the folder then.
                 drop((data, replies));
@@ -148,7 +159,7 @@ async fn answer_alone(
             }
         }
         (command, Some(letters)) => Desk::new(letters, no_bridge()).answer(command, replies).await,
-        (Command::DeadLetters(_), None) => end(Err(Stopped::gone()), replies).await,
+        (Command::DeadLetters(_) | Command::Rejected(_), None) => end(Err(Stopped::gone()), replies).await,
     }
 }
 

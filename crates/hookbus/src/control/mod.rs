@@ -6,6 +6,7 @@ mod by_journal;
 mod journal;
 mod letters;
 mod redrive;
+mod rejected;
 mod server;
 
 #[cfg(test)]
@@ -17,11 +18,14 @@ use hookbus_journal::{DeadLetters, Finding};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::rejected::Rejected;
+
 pub(crate) use ask::{NotAsked, Place, ask};
 pub(crate) use by_journal::ByJournal;
 pub(crate) use journal::{JournalLine, Kept, OnJournal};
 pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
 pub(crate) use redrive::{NotRedriven, Redrive, Today, destinations, shown};
+pub(crate) use rejected::{Details, OnRejected, RejectedLine};
 pub(crate) use server::Control;
 
 /// The socket's name in the data folder.
@@ -37,6 +41,8 @@ pub(crate) enum Command {
     DeadLetters(OnLetters),
     /// About the journal.
     Journal(OnJournal),
+    /// About requests that were not accepted.
+    Rejected(OnRejected),
 }
 
 /// One line of an answer.
@@ -49,6 +55,8 @@ pub(crate) enum Reply {
     Failed { id: u64, error: String },
     /// How the journal is.
     Journal(Box<JournalLine>),
+    /// A request that was not accepted.
+    Rejected(Box<RejectedLine>),
     /// What is wrong.
     Finding(Finding),
     /// It takes its time.
@@ -68,11 +76,12 @@ pub(crate) struct Desk {
     letters: DeadLetters,
     redrive: Arc<dyn Redrive>,
     kept: Option<Kept>,
+    rejected: Option<Arc<Rejected>>,
 }
 
 impl Desk {
     pub(crate) fn new(letters: DeadLetters, redrive: Arc<dyn Redrive>) -> Self {
-        Self { letters, redrive, kept: None }
+        Self { letters, redrive, kept: None, rejected: None }
     }
 
     /// Takes commands on this folder too.
@@ -81,12 +90,21 @@ impl Desk {
         self
     }
 
+    /// Tells of requests that were not accepted, too.
+    pub(crate) fn with_rejected(self, rejected: Option<Arc<Rejected>>) -> Self {
+        Self { rejected, ..self }
+    }
+
     /// Does what is asked. Ends early where nobody takes the answers any more.
     async fn answer(&self, command: Command, replies: &Replies) {
         let done = match (command, &self.kept) {
             (Command::DeadLetters(command), _) => self.on_letters(command, replies).await,
             (Command::Journal(command), Some(kept)) => kept.answer(command, replies).await,
             (Command::Journal(_), None) => Err(Stopped("there is no journal".into())),
+            (Command::Rejected(command), _) => match &self.rejected {
+                Some(rejected) => rejected::answer(rejected.known(), command, replies).await,
+                None => Err(Stopped("this bridge keeps no rejected requests".into())),
+            },
         };
         end(done, replies).await;
     }

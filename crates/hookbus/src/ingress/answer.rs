@@ -150,6 +150,11 @@ impl Problem {
         answer
     }
 
+    /// The status code.
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// Whether its client brought it about: it counts against the allowance of an address.
     pub(super) fn is_clients(&self) -> bool {
         self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS

@@ -25,7 +25,7 @@ use super::{
     connections::{Connection, Phase},
     handshake,
 };
-use crate::{accept::NotAccepted, metrics::Answered};
+use crate::{accept::NotAccepted, metrics::Answered, rejected};
 
 /// What a request comes to before it is answered.
 enum Read {
@@ -45,7 +45,8 @@ impl Ingress {
         let source = self.source(&head);
         let client = self.proxies.client(doing.sender(), &head.headers);
         let counting = source.map_or(&*self.metrics.no_source, |source| &*source.metrics).begin();
-        let responded = self.respond(source, client, &head, &mut body, doing).await;
+        let mut whole = None;
+        let responded = self.respond(source, client, &head, &mut body, &mut whole, doing).await;
         counting.answered(responded.as_ref().map_or_else(Problem::answered, |(_, answered)| *answered));
         // Looked at now, not before: else a client would send its next request into a connection that is closed.
         let stopping = stopping.load(Ordering::Acquire);
@@ -54,6 +55,16 @@ impl Ingress {
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), %client, "request not accepted");
                 self.answered(&problem, client);
+                if let Some(source) = source {
+                    source.rejections.note(rejected::Request {
+                        head: &head,
+                        body: whole.as_ref(),
+                        client: client.address,
+                        reason: problem.reason(),
+                        status: problem.status(),
+                        refused: problem.answered() == Answered::Refused,
+                    });
+                }
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
                 let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
                 let last = stopping || asked || !body::skip_short(&mut body).await;
@@ -77,6 +88,7 @@ impl Ingress {
         client: Client,
         head: &Parts,
         body: &mut Incoming,
+        whole: &mut Option<Bytes>,
         doing: &Connection,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
@@ -84,7 +96,7 @@ impl Ingress {
         self.admit(source, client)?;
         let mut room = source.carried.share.reserve();
         doing.enter(Phase::Body);
-        let read = self.read(source, client, head, body, &mut room).await;
+        let read = self.read(source, client, head, body, whole, &mut room).await;
         doing.enter(Phase::Request);
         let event = match read? {
             Read::Event(event) => event,
@@ -124,6 +136,7 @@ impl Ingress {
         client: Client,
         head: &Parts,
         body: &mut Incoming,
+        whole: &mut Option<Bytes>,
         room: &mut super::budget::Reservation,
     ) -> Result<Read, Problem> {
         let limit = self.limits.body.as_len();
@@ -143,7 +156,11 @@ impl Ingress {
             Examined::Claim(claim) => {
                 let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
                 source.metrics.read(body.len());
-                match claim.receive(body, SystemTime::now()).map_err(refused)? {
+                *whole = Some(body.clone());
+                let received = claim.receive(body, SystemTime::now()).map_err(refused)?;
+                source.rejections.verified();
+                *whole = None;
+                match received {
                     Received::Event(event) => Ok(Read::Event(event)),
                     Received::Handshake(answer) => Ok(Read::Handshake(answer)),
                 }

@@ -31,6 +31,7 @@ use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
+    rejected::Rejections,
 };
 use carried::{OfSource, Requests};
 use client::Proxies;
@@ -64,6 +65,7 @@ pub(crate) struct Source {
     handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
     respond: Option<Respond>,
+    rejections: Arc<Rejections>,
     /// How fast it may send, where that is limited.
     pace: Option<Pace>,
 }
@@ -74,10 +76,12 @@ impl Source {
         waiting: Waiting,
         carried: &Carried,
         metrics: Arc<SourceMetrics>,
+        rejections: Arc<Rejections>,
     ) -> Self {
         let carried = carried.source(verifier.source());
         let handshakes = Handshakes::new(verifier.source());
-        Self { verifier, waiting, carried, handshakes, metrics, pace: None, respond: None }
+        let (pace, respond) = (None, None);
+        Self { verifier, waiting, carried, handshakes, metrics, respond, rejections, pace }
     }
 
     /// With this answer to what was taken over.

@@ -66,6 +66,18 @@ metrics! {
     BODY_BYTES = Counter "hookbus_request_body_bytes_total" ["source"];
     /// Whether a source has no secret yet, so that its events are answered 503.
     AWAITING_SECRET = Gauge "hookbus_source_awaiting_secret" ["source"];
+    /// Requests that verified.
+    VERIFIED = Counter "hookbus_requests_verified_total" ["source"];
+    /// 1 while something is wrong with all requests of a source, 0 else.
+    SOURCE_ALARM = Gauge "hookbus_source_alarm" ["source", "alarm"];
+    /// Requests that were not accepted, and are kept in detail.
+    REJECTED_KEPT = Counter "hookbus_rejected_kept_total" ["source"];
+    /// Requests that were not accepted, and are only counted, by the reason for that.
+    REJECTED_NOT_KEPT = Counter "hookbus_rejected_not_kept_total" ["source", "why"];
+    /// Bytes written to keep requests that were not accepted.
+    REJECTED_WRITTEN = Counter "hookbus_rejected_written_bytes_total" ["source"];
+    /// Bytes on disk of requests that were not accepted.
+    REJECTED_DISK = Gauge "hookbus_rejected_disk_bytes" ["source"];
     /// Bytes received on all connections, headers included.
     RECEIVED_BYTES = Counter "hookbus_http_received_bytes_total" [];
     /// Connections that are open.
@@ -145,7 +157,11 @@ mod tests {
     use hookbus_core::{ErrorKind, HealthState, Refusal};
 
     use super::*;
-    use crate::{admin::JournalState, metrics::Answered};
+    use crate::{
+        admin::JournalState,
+        metrics::Answered,
+        rejected::{NotKept, Standing},
+    };
 
     #[test]
     fn names_keep_to_the_rules() {
@@ -177,7 +193,10 @@ mod tests {
         let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::as_str);
         let states = HealthState::ALL.into_iter().map(HealthState::as_str);
         let journal = JournalState::ALL.into_iter().map(JournalState::as_str);
-        for value in answers.chain(refusals).chain(kinds).chain(states).chain(journal) {
+        let alarms = Standing::ALARMS.into_iter().map(Standing::as_str);
+        let not_kept = NotKept::ALL.into_iter().map(NotKept::as_str);
+        let known = answers.chain(refusals).chain(kinds).chain(states).chain(journal);
+        for value in known.chain(alarms).chain(not_kept) {
             assert!(page.contains(&format!("`{value}`")), "docs/metrics.md does not list {value}");
         }
     }

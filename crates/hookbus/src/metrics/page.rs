@@ -23,12 +23,16 @@ use super::{
     histogram::Histogram,
     names::{self, Kind, Metric},
 };
-use crate::admin::JournalState;
+use crate::{
+    admin::JournalState,
+    rejected::{Figures, Standing},
+};
 
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.requests(&mut page)?;
+        self.rejected(&mut page)?;
         self.connections(&mut page)?;
         self.deliveries(&mut page)?;
         self.lanes(&mut page)?;
@@ -72,6 +76,27 @@ impl Metrics {
         page.gauges(&names::RELOAD_SUCCESSFUL, [([], f64::from(figures.current))])?;
         let loaded = figures.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
         page.gauges(&names::RELOADED, [([], loaded.as_secs_f64())])
+    }
+
+    fn rejected(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sources = self.sources();
+        let known = sources.iter().filter_map(|source| self.status.rejections(&source.source));
+        let known: Vec<_> = known.collect();
+        let counters = |value: fn(&Figures) -> u64| {
+            known.iter().map(move |one| ([&**one.source()], value(one.figures())))
+        };
+        page.counters(&names::VERIFIED, counters(Figures::verified_requests))?;
+        let alarms = known.iter().flat_map(|one| {
+            let now = one.standing();
+            Standing::ALARMS.map(|alarm| ([&**one.source(), alarm.as_str()], f64::from(alarm == now)))
+        });
+        page.gauges(&names::SOURCE_ALARM, alarms)?;
+        page.counters(&names::REJECTED_KEPT, counters(Figures::kept_requests))?;
+        let not_kept = known.iter().flat_map(|one| labelled(one.source(), one.figures().not_kept_requests()));
+        page.counters(&names::REJECTED_NOT_KEPT, not_kept)?;
+        page.counters(&names::REJECTED_WRITTEN, counters(Figures::written_bytes))?;
+        let disk = counters(Figures::disk_bytes).map(|(source, bytes)| (source, bytes as f64));
+        page.gauges(&names::REJECTED_DISK, disk)
     }
 
     fn connections(&self, page: &mut Page<'_>) -> fmt::Result {

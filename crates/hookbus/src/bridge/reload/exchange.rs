@@ -157,6 +157,7 @@ impl Parts {
         let acceptor = Arc::new(self.acceptor.load().next(Arc::clone(&today), lanes, when_full));
         self.today.store(today);
         self.acceptor.store(Arc::clone(&acceptor));
+        self.rejected.configure(config);
         let (limits, timeouts) = (&config.server.limits, &config.server.timeouts);
         self.carried.limit(limits);
         self.rebind.limit(limits, timeouts);
@@ -166,6 +167,7 @@ impl Parts {
             server: &config.server,
             acceptor,
             metrics: &self.metrics,
+            rejected: &self.rejected,
             carried: &self.carried,
         };
         let before = self.current.swap(Arc::new(ingress.ingress()));

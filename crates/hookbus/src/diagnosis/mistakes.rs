@@ -1,16 +1,19 @@
-//! Why a captured request does not verify: the usual mistakes, tried one by one. Only for the command line, where
-//! the secret is the user's own; never for an answer over HTTP.
+//! The usual mistakes, tried one by one.
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hookbus_core::{Refusal, Secret};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD},
+};
+use hookbus_core::{Refusal, Scheme, Secret};
+use http::HeaderMap;
 use serde_json::Value;
 
-use super::verify::Captured;
+use super::Captured;
 
 /// What would have made the request authentic, in sentences.
-pub(super) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Vec<String> {
+pub(crate) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Vec<String> {
     let mut findings = Vec::new();
     match refusal {
         Refusal::SignatureMismatch => {
@@ -31,6 +34,9 @@ pub(super) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Ve
         Refusal::MissingHeader => {
             let needed: Vec<_> = captured.scheme.proof_headers().iter().map(ToString::to_string).collect();
             findings.push(format!("this scheme reads {}", needed.join(", ")));
+            findings.extend(other_providers(captured).map(|provider| {
+                format!("it has a signature as `{provider}` makes them: is it sent to the right source?")
+            }));
         }
         Refusal::InvalidSecret => {
             findings.push("the secret is not in the form this provider displays it".to_owned());
@@ -39,6 +45,7 @@ pub(super) fn diagnose(captured: &Captured, refusal: Refusal, body: &[u8]) -> Ve
             findings.push("the signature itself is right; --at gives the time of receipt".to_owned());
         }
         Refusal::BadEncoding => {
+            findings.extend(in_another_form(captured, body));
             findings.push(
                 "hex signatures are lower case, base64 ones padded and of the standard alphabet".to_owned(),
             );
@@ -98,4 +105,71 @@ fn secrets(secrets: &[Secret]) -> Vec<(Vec<Secret>, &'static str)> {
             "the secret given has white space around it",
         ),
     ]
+}
+
+/// Providers whose signature header is there, and is none of this scheme.
+fn other_providers(captured: &Captured) -> impl Iterator<Item = &'static str> {
+    let mine = captured.scheme.proof_headers();
+    Scheme::built_in_names().filter(move |name| {
+        // A scheme's own signature header is the first of what it reads.
+        let first = Scheme::built_in(name).filter(|scheme| !scheme.is_bearer());
+        let first = first.and_then(|scheme| scheme.proof_headers().into_iter().next());
+        first.is_some_and(|first| captured.headers.contains_key(&first) && !mine.contains(&first))
+    })
+}
+
+/// The same signature written otherwise, where that would have been authentic.
+fn in_another_form(captured: &Captured, body: &[u8]) -> Option<String> {
+    let forms: [(fn(&str) -> Option<String>, &str); 4] = [
+        (
+            |text| Some(text.to_ascii_lowercase()),
+            "it is authentic in lower case: the signature is hex in upper case",
+        ),
+        (
+            |text| {
+                URL_SAFE
+                    .decode(text)
+                    .or_else(|_| URL_SAFE_NO_PAD.decode(text))
+                    .ok()
+                    .map(|it| STANDARD.encode(it))
+            },
+            "it is authentic in the standard alphabet: the signature is base64 of the URL alphabet, or not padded",
+        ),
+        (
+            |text| from_hex(text).map(|it| STANDARD.encode(it)),
+            "it is authentic in base64: the signature is hex",
+        ),
+        (
+            |text| STANDARD.decode(text).ok().map(|it| it.iter().map(|byte| format!("{byte:02x}")).collect()),
+            "it is authentic in hex: the signature is base64",
+        ),
+    ];
+    forms.into_iter().find_map(|(form, finding)| {
+        let headers = rewritten(captured, form)?;
+        let captured = Captured { headers, secrets: captured.secrets.clone(), ..captured.clone() };
+        is_authentic(&captured, &captured.secrets, body).then(|| finding.to_owned())
+    })
+}
+
+/// The headers with each text that the scheme reads in another form, where it has one.
+fn rewritten(captured: &Captured, form: impl Fn(&str) -> Option<String>) -> Option<HeaderMap> {
+    let mut headers = captured.headers.clone();
+    for name in captured.scheme.proof_headers() {
+        let Some(text) = headers.get(&name).and_then(|value| value.to_str().ok()) else { continue };
+        // Behind a prefix such as `sha256=`; the padding of base64 is none.
+        let (prefix, signature) = match text.split_once('=') {
+            Some((prefix, rest)) if !rest.trim_matches('=').is_empty() => (format!("{prefix}="), rest),
+            _ => (String::new(), text),
+        };
+        let Some(signature) = form(signature) else { continue };
+        headers.insert(name, format!("{prefix}{signature}").parse().ok()?);
+    }
+    (headers != captured.headers).then_some(headers)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()).collect()
 }
