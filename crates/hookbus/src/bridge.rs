@@ -15,7 +15,10 @@ use crate::{
     config::{Ack, Config, SinkConfig, SourceConfig},
     control::{ByJournal, Redrive},
     dead_letters::{LetterBox, Unavailable},
-    ingress::{ByteBudget, Ingress, Listener, Source},
+    ingress::{
+        ByteBudget, Ingress, Listener, Source,
+        tls::{Tls, TlsError, TlsPaths},
+    },
     journal::{Opening, RunningJournal},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::{Metrics, SinkMetrics},
@@ -69,6 +72,9 @@ pub enum StartError {
     /// A sink could not be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The listener's certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A route has an address its sink does not take.
     #[error(transparent)]
     Route(#[from] Unaddressable),
@@ -120,6 +126,7 @@ impl Bridge {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
+        let tls = server.tls.as_ref().map(|files| Tls::new(TlsPaths::new(&base, files))).transpose()?;
         let router = Arc::new(Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?);
         let groups = sources.iter().map(|source| (Arc::clone(&source.name), source.order));
         let groups = Arc::new(Groups::new(groups));
@@ -189,7 +196,8 @@ impl Bridge {
             Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
         };
         let sources = sources.map(source).collect();
-        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
+        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics)
+                .with_tls(tls);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {

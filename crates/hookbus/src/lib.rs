@@ -20,3 +20,4 @@ pub use bridge::{Bridge, StartError, Summary};
 pub use builder::{Builder, Hookbus, RunError};
 pub use config::{Config, ConfigText};
 pub use hookbus_core as core;
+pub use ingress::tls::{TlsError, TlsFile};

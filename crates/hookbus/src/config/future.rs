@@ -17,10 +17,7 @@ pub(super) enum Place {
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[],
-        Place::Server => &[
-            ("tls", "leave it out, and end TLS in a proxy before hookbus"),
-            ("trusted-proxies", "leave it out: forwarding headers are never believed"),
-        ],
+        Place::Server => &[("trusted-proxies", "leave it out: forwarding headers are never believed")],
         Place::Source => &[
             ("redact", "leave it out; bodies are forwarded as they came"),
             ("respond", "leave it out; accepted events are answered 200 with JSON"),

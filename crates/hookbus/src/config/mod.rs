@@ -27,7 +27,7 @@ pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
 pub use schema::schema;
-pub use server::{Limits, Server, Timeouts};
+pub use server::{Limits, Server, ServerTls, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.

@@ -1,6 +1,6 @@
 //! `[server]`: the listener, its limits and its deadlines.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, path::PathBuf};
 
 use hookbus_core::units::{ByteSize, Duration};
 use schemars::JsonSchema;
@@ -15,6 +15,8 @@ pub struct Server {
     #[schemars(with = "String")]
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Certificate and key, where it takes HTTPS. Default: none, it takes HTTP.
+    pub tls: Option<ServerTls>,
     /// What one client or all together may take.
     pub limits: Limits,
     /// How long each step may take.
@@ -25,10 +27,23 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
     }
+}
+
+/// The files of a certificate and its key, as PEM. They are read again when they change. Relative to the
+/// configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "server-tls")]
+pub struct ServerTls {
+    /// The certificate, followed by those it was signed with.
+    pub cert: PathBuf,
+    /// The certificate's key, not encrypted.
+    pub key: PathBuf,
 }
 
 pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
@@ -56,6 +71,8 @@ pub struct Limits {
     pub connections: Count,
     /// Open connections of one address. Default: half of `connections`.
     pub connections_per_address: Option<Count>,
+    /// Requests in progress on one HTTP/2 connection, 1 to 1000. Default: 64.
+    pub streams: Count,
 }
 
 impl Default for Limits {
@@ -67,6 +84,7 @@ impl Default for Limits {
             requests: Count(1024),
             connections: Count(1024),
             connections_per_address: None,
+            streams: Count(64),
         }
     }
 }
@@ -96,7 +114,9 @@ impl TryFrom<usize> for Count {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "timeouts")]
 pub struct Timeouts {
-    /// From the connection to its first byte. Default: `10s`.
+    /// From the connection to the end of the TLS handshake. Default: `10s`.
+    pub handshake: Duration,
+    /// From the connection, or the end of its TLS handshake, to its first byte. Default: `10s`.
     pub first_byte: Duration,
     /// From the first byte of a request to the end of its headers. Default: `10s`.
     pub headers: Duration,
@@ -111,6 +131,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(20),

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,35 +20,35 @@ use crate::{
 
 /// How long a connection may take to end behind its last answer.
 const CLOSING: Duration = LINGER.saturating_add(Duration::from_secs(1));
+/// Requests that a client may give up on one connection without waiting for the answer of any. Beyond that it is after
+/// the work they make, not after answers: opening a stream and resetting it costs it two small frames.
+const GIVEN_UP: usize = 256;
 
-/// What a connection is doing. The value is stored beside the time it began.
+/// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing was received yet.
-    New = 0,
+    /// TLS is being agreed on.
+    Handshake,
+    /// No request was begun yet.
+    New,
     /// Between two requests.
-    Idle = 1,
+    Idle,
     /// A head is being received.
-    Head = 2,
-    /// A body is being received; it has a deadline of its own.
-    Body = 3,
+    Head,
+    /// Bodies are being received, and nothing else is worked on; each has a deadline of its own.
+    Body,
     /// A request is being worked on; its own deadlines apply.
-    Request = 4,
+    Request,
     /// The last answer is on its way.
-    Closing = 5,
+    Closing,
 }
 
-const PHASES: [Phase; 6] =
-    [Phase::New, Phase::Idle, Phase::Head, Phase::Body, Phase::Request, Phase::Closing];
-
-/// One connection. It changes its phase with a single store; a sweeper looks at all of them a few times a second,
-/// so that no request costs a timer.
+/// One connection. Who works on it says what it is doing; a sweeper looks at all of them a few times a second, so that
+/// no request costs a timer.
 #[derive(Debug)]
 pub(super) struct Connection {
     peer: IpAddr,
-    started: Instant,
-    /// Milliseconds since `started` in the upper bits, the phase in the lowest three.
-    state: AtomicU64,
+    doing: Mutex<Doing>,
     /// Told to end, to make room.
     evicted: AtomicBool,
     /// Told to end at once, whatever it is doing.
@@ -57,27 +57,68 @@ pub(super) struct Connection {
     pub(super) end: Notify,
 }
 
+/// What a connection is doing, as the sum of its requests: in HTTP/2 there may be many at once.
+#[derive(Debug)]
+struct Doing {
+    /// What it is doing while there is no request.
+    between: Phase,
+    /// Requests in progress.
+    requests: usize,
+    /// Those of them whose body is being received.
+    receiving: usize,
+    /// Requests that the client gave up since one was answered.
+    given_up: usize,
+    /// HTTP/2 is spoken.
+    multiplexed: bool,
+    phase: Phase,
+    since: Instant,
+}
+
+impl Doing {
+    fn new(phase: Phase) -> Self {
+        let (requests, receiving, given_up) = (0, 0, 0);
+        Self {
+            between: phase,
+            requests,
+            receiving,
+            given_up,
+            multiplexed: false,
+            phase,
+            since: Instant::now(),
+        }
+    }
+}
+
 impl Connection {
+    fn new(peer: IpAddr) -> Self {
+        let (evicted, cut) = Default::default();
+        Self { peer, doing: Mutex::new(Doing::new(Phase::New)), evicted, cut, end: Notify::new() }
+    }
+
+    /// What it is doing from now on, as long as there is no request.
     pub(super) fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
-        self.state.store(millis << 3 | phase as u64, Ordering::Release);
+        self.change(|doing| doing.between = phase);
+    }
+
+    /// HTTP/2 is spoken from now on: bytes that arrive are no sign of a request, and there may be many requests.
+    pub(super) fn multiplex(&self) {
+        self.change(|doing| {
+            doing.multiplexed = true;
+            doing.between = Phase::Idle;
+        });
     }
 
     /// A byte arrived: a request begins, where none was.
     pub(super) fn received(&self) {
-        if matches!(self.phase().0, Phase::New | Phase::Idle) {
-            self.enter(Phase::Head);
-        }
+        self.change(|doing| {
+            if !doing.multiplexed && matches!(doing.phase, Phase::New | Phase::Idle) {
+                doing.between = Phase::Head;
+            }
+        });
     }
 
-    /// A request was answered: the connection waits for the next, unless that was the last.
-    pub(super) fn answered(&self) {
-        if self.phase().0 != Phase::Closing {
-            self.enter(Phase::Idle);
-        }
-    }
-
-    /// Whether it is to end at once: the grace period is over, or it was sending a body when room was needed.
+    /// Whether it is to end at once: the grace period is over, it was sending a body when room was needed, or its
+    /// client gives up one request after the other.
     pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
@@ -88,9 +129,94 @@ impl Connection {
 
     /// The phase, and for how long.
     pub(super) fn phase(&self) -> (Phase, Duration) {
-        let state = self.state.load(Ordering::Acquire);
-        let phase = PHASES.get((state & 7) as usize).copied().unwrap_or(Phase::Closing);
-        (phase, self.started.elapsed().saturating_sub(Duration::from_millis(state >> 3)))
+        let doing = self.doing();
+        (doing.phase, doing.since.elapsed())
+    }
+
+    /// Whether it can be told to end although requests are in progress: those are answered, and no new one comes.
+    fn ends_in_order(&self) -> bool {
+        let doing = self.doing();
+        doing.multiplexed || matches!(doing.phase, Phase::Handshake | Phase::New | Phase::Idle | Phase::Closing)
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.end.notify_one();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Doing)) {
+        let mut doing = self.doing();
+        change(&mut doing);
+        let phase = match doing.between {
+            Phase::Closing => Phase::Closing,
+            _ if doing.requests > doing.receiving => Phase::Request,
+            _ if doing.receiving > 0 => Phase::Body,
+            between => between,
+        };
+        if phase != doing.phase {
+            (doing.phase, doing.since) = (phase, Instant::now());
+        }
+    }
+
+    fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in progress: what it is doing counts towards what its connection is doing, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Work {
+    connection: Arc<Connection>,
+    receiving: bool,
+    answered: bool,
+}
+
+impl Work {
+    /// A request begins: its head is there.
+    pub(super) fn begin(connection: &Arc<Connection>) -> Self {
+        connection.change(|doing| {
+            doing.requests += 1;
+            doing.between = Phase::Idle;
+        });
+        Self { connection: Arc::clone(connection), receiving: false, answered: false }
+    }
+
+    /// What it is doing from now on: [`Phase::Body`] while its body is received, [`Phase::Closing`] where its answer is
+    /// the last of the connection, else [`Phase::Request`].
+    pub(super) fn enter(&mut self, phase: Phase) {
+        let receiving = phase == Phase::Body;
+        self.connection.change(|doing| {
+            doing.receiving = doing.receiving - usize::from(self.receiving) + usize::from(receiving);
+            if phase == Phase::Closing {
+                doing.between = phase;
+            }
+        });
+        self.receiving = receiving;
+    }
+
+    /// Whether other requests may be in progress beside it.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.connection.doing().multiplexed
+    }
+
+    /// It was answered.
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let mut flood = false;
+        self.connection.change(|doing| {
+            doing.requests -= 1;
+            doing.receiving -= usize::from(self.receiving);
+            doing.given_up = if self.answered { 0 } else { doing.given_up + 1 };
+            flood = doing.multiplexed && doing.given_up >= GIVEN_UP;
+        });
+        if flood {
+            self.connection.cut();
+        }
     }
 }
 
@@ -154,9 +280,7 @@ impl Connections {
         }
         open.number += 1;
         let number = open.number;
-        let (state, evicted, cut) = Default::default();
-        let connection =
-            Arc::new(Connection { peer, started: Instant::now(), state, evicted, cut, end: Notify::new() });
+        let connection = Arc::new(Connection::new(peer));
         open.all.insert(number, Arc::clone(&connection));
         *open.by_address.entry(peer).or_default() += 1;
         self.metrics.opened();
@@ -168,6 +292,7 @@ impl Connections {
         for connection in self.lock().all.values() {
             let (phase, lasted) = connection.phase();
             let limit = match phase {
+                Phase::Handshake => self.timeouts.handshake.get(),
                 Phase::New => self.timeouts.first_byte.get(),
                 Phase::Idle => self.timeouts.idle.get(),
                 Phase::Head => self.timeouts.headers.get(),
@@ -181,21 +306,27 @@ impl Connections {
         }
     }
 
-    /// Tells every connection without a request to end, for the end of a drain.
+    /// Tells every connection to end that speaks HTTP/2: its client is told to open no more streams, and those that
+    /// are open are answered.
+    pub(super) fn end_multiplexed(&self) {
+        self.end_those(|connection| connection.doing().multiplexed);
+    }
+
+    /// Tells every connection to end that can do so in order, for the end of a drain: all without a request, and those
+    /// that speak HTTP/2.
     pub(super) fn end_idle(&self) {
-        for connection in self.lock().all.values() {
-            if matches!(connection.phase().0, Phase::New | Phase::Idle | Phase::Closing) {
-                connection.end.notify_one();
-            }
-        }
+        self.end_those(Connection::ends_in_order);
+    }
+
+    fn end_those(&self, which: impl Fn(&Connection) -> bool) {
+        self.lock().all.values().filter(|one| which(one)).for_each(|connection| connection.end.notify_one());
     }
 
     /// Ends all connections, whatever they are doing, and tells how many there were.
     pub(super) fn cut(&self) -> usize {
         let open = self.lock();
         for connection in open.all.values() {
-            connection.cut.store(true, Ordering::Release);
-            connection.end.notify_one();
+            connection.cut();
         }
         open.all.len()
     }
@@ -217,7 +348,7 @@ impl Open {
         // is complete never goes.
         let rank = |connection: &Connection| match connection.phase() {
             _ if connection.is_evicted() => None,
-            (Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
+            (Phase::Handshake | Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
             (Phase::Head, lasted) => Some((1, lasted)),
             (Phase::Body, lasted) => Some((0, lasted)),
             (Phase::Request, _) => None,
@@ -304,10 +435,10 @@ mod tests {
         let (connections, [one, two, three]) =
             (connections(2, 2), [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last])));
         let (first, second) = (connections.admit(one).unwrap(), connections.admit(two).unwrap());
-        first.connection.enter(Phase::Request);
+        let _first = Work::begin(&first.connection);
         let third = connections.admit(three).unwrap();
         assert!(told_to_end(&second) && !told_to_end(&first));
-        third.connection.enter(Phase::Request);
+        let _third = Work::begin(&third.connection);
         assert!(connections.admit(two).is_none(), "all are at work");
         assert_eq!(connections.count(), 3, "the one that was told is still ending");
         drop((first, second, third));
@@ -329,6 +460,55 @@ mod tests {
         let (connections, peer) = (connections(8, 8), IpAddr::from([127, 0, 0, 1]));
         let places: Vec<_> = (0..100).filter_map(|_| connections.admit(peer)).collect();
         assert_eq!(places.len(), 8 + 2, "the limit, and a quarter of it that is ending");
+    }
+
+    #[test]
+    fn a_connection_with_many_requests_is_idle_only_without_any() {
+        let connections = connections(1, 1);
+        let place = connections.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
+        let phase = || place.connection.phase().0;
+        place.connection.multiplex();
+        let (mut one, mut two) = (Work::begin(&place.connection), Work::begin(&place.connection));
+        assert_eq!(phase(), Phase::Request);
+        one.enter(Phase::Body);
+        assert_eq!(phase(), Phase::Request, "the other one is worked on");
+        two.enter(Phase::Body);
+        assert_eq!(phase(), Phase::Body);
+        place.connection.received();
+        one.answered();
+        assert_eq!(phase(), Phase::Body);
+        two.enter(Phase::Request);
+        assert_eq!(phase(), Phase::Request);
+        drop(two);
+        place.connection.received();
+        assert_eq!(phase(), Phase::Idle, "bytes between requests may be anything");
+    }
+
+    #[test]
+    fn a_client_that_only_gives_up_requests_is_cut_off() {
+        let connections = connections(1, 1);
+        let place = connections.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
+        place.connection.multiplex();
+        let give_up = |times| (0..times).for_each(|_| drop(Work::begin(&place.connection)));
+        give_up(GIVEN_UP - 1);
+        Work::begin(&place.connection).answered();
+        give_up(GIVEN_UP - 1);
+        assert!(!place.connection.is_cut());
+        give_up(1);
+        assert!(place.connection.is_cut() && told_to_end(&place));
+    }
+
+    #[test]
+    fn while_stopping_streams_are_left_to_end() {
+        let connections = connections(3, 3);
+        let [one, many, idle] = [1, 2, 3].map(|last| connections.admit(IpAddr::from([127, 0, 0, last])).unwrap());
+        many.connection.multiplex();
+        let _work = [&one, &many].map(|place| Work::begin(&place.connection));
+        connections.end_multiplexed();
+        assert!(told_to_end(&many) && !told_to_end(&one) && !told_to_end(&idle));
+        connections.end_idle();
+        assert!(told_to_end(&many) && !told_to_end(&one) && told_to_end(&idle));
+        assert!(!many.connection.is_cut());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
     Ingress, Source,
     answer::{self, Answer, Problem},
     body::{self, Unread},
-    connections::{Connection, Phase},
+    connections::{Phase, Work},
 };
 use crate::metrics::Answered;
 
@@ -37,7 +37,7 @@ impl Ingress {
         self: Arc<Self>,
         request: Request<Incoming>,
         stopping: &AtomicBool,
-        doing: &Connection,
+        doing: &mut Work,
     ) -> Answer {
         let (head, mut body) = request.into_parts();
         let source = self.source(&head);
@@ -50,6 +50,10 @@ impl Ingress {
             Ok((answer, _)) => (answer, stopping),
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
+                if doing.is_multiplexed() {
+                    // Its stream ends alone: the client is told to send no more of the body.
+                    return problem.answer();
+                }
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
                 let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
                 let last = stopping || asked || !body::skip_short(&mut body).await;
@@ -59,7 +63,8 @@ impl Ingress {
                 (problem.answer(), last)
             }
         };
-        if last {
+        // In HTTP/2 a client is told so by its connection, not by an answer.
+        if last && !doing.is_multiplexed() {
             doing.enter(Phase::Closing);
             answer::last(answer)
         } else {
@@ -72,7 +77,7 @@ impl Ingress {
         source: Option<&Source>,
         head: &Parts,
         body: &mut Incoming,
-        doing: &Connection,
+        doing: &mut Work,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
         if head.method != Method::POST {

@@ -11,12 +11,11 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 
-use super::{Ingress, answer::Problem, connection, connections::Connections};
+use super::{Ingress, answer::Problem, connection, connections::Connections, stream::Stream, tls};
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -77,6 +76,7 @@ impl Listener {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After a failed accept the kernel would report the same at once, for ever: the next one waits.
         let mut not_before = None;
+        let following = self.ingress.tls.as_ref().map(|tls| tokio::spawn(tls::follow(Arc::downgrade(tls))));
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -94,7 +94,11 @@ impl Listener {
                 },
             }
         }
-        self.finish().await
+        let stopped = self.finish().await;
+        if let Some(following) = following {
+            following.abort();
+        }
+        stopped
     }
 
     fn open(&self, stream: TcpStream, peer: SocketAddr) {
@@ -105,16 +109,16 @@ impl Listener {
     }
 
     /// Says 503 to a connection that there is no place for.
-    fn turn_away(&self, mut stream: TcpStream) {
+    fn turn_away(&self, stream: TcpStream) {
         self.ingress.metrics.connections.turned_away();
         // Where even that is too much, the connection is closed without a word.
         let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() else { return };
+        let tls = self.ingress.tls.clone();
         tokio::spawn(async move {
-            let farewell = async {
-                stream.write_all(&Problem::busy().raw()).await?;
-                stream.shutdown().await
-            };
-            let _ = timeout(Duration::from_secs(1), farewell).await;
+            match tls {
+                Some(tls) => tls.turn_away(stream, &Problem::busy()).await,
+                None => Stream::Clear(stream).say(&Problem::busy()).await,
+            }
             drop(permit);
         });
     }
@@ -141,6 +145,7 @@ impl Listener {
         self.stopping.store(true, Ordering::Release);
         let deadline = Instant::now() + self.ingress.timeouts.grace.get();
         self.take_in_waiting();
+        self.connections.end_multiplexed();
         let drained = async {
             let last_request = sleep(LAST_REQUEST);
             tokio::pin!(last_request);

@@ -6,8 +6,11 @@ mod budget;
 mod connection;
 mod connections;
 mod handler;
+mod http2;
 mod listener;
 mod refusals;
+mod stream;
+pub(crate) mod tls;
 mod watched;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -25,6 +28,7 @@ use crate::{
 };
 use budget::Share;
 use refusals::Refusals;
+use tls::Tls;
 
 /// All a request needs.
 pub(crate) struct Ingress {
@@ -34,6 +38,8 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    /// Nothing where it takes HTTP in clear.
+    tls: Option<Arc<Tls>>,
 }
 
 /// One source, ready to take requests.
@@ -67,7 +73,16 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests }
+        Self { sources, acceptor, limits, timeouts, metrics, requests, tls: None }
+    }
+
+    /// Takes HTTPS only, where there is a certificate.
+    pub(crate) fn with_tls(self, tls: Option<Tls>) -> Self {
+        if let Some(tls) = &tls {
+            let keys = Arc::clone(tls.keys());
+            self.metrics.connections.certificate.from(move || keys.validity().until);
+        }
+        Self { tls: tls.map(Arc::new), ..self }
     }
 }
 

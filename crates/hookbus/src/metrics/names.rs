@@ -76,6 +76,10 @@ metrics! {
     CONNECTIONS_TURNED_AWAY = Counter "hookbus_http_connections_turned_away_total" [];
     /// Connections that were told to end to make room for others.
     CONNECTIONS_CLOSED_FOR_ROOM = Counter "hookbus_http_connections_closed_for_room_total" [];
+    /// TLS handshakes by what came of them.
+    TLS_HANDSHAKES = Counter "hookbus_http_tls_handshakes_total" ["outcome"];
+    /// When the certificate in use expires, in seconds since 1970; absent without TLS.
+    TLS_EXPIRES = Gauge "hookbus_http_tls_certificate_expires_seconds" [];
 
     /// Events that a sink took responsibility for.
     DELIVERED = Counter "hookbus_sink_delivered_events_total" ["sink"];
@@ -136,7 +140,10 @@ mod tests {
     use hookbus_core::{ErrorKind, HealthState, Refusal};
 
     use super::*;
-    use crate::{admin::JournalState, metrics::Answered};
+    use crate::{
+        admin::JournalState,
+        metrics::{Answered, Handshake},
+    };
 
     #[test]
     fn names_keep_to_the_rules() {
@@ -168,7 +175,8 @@ mod tests {
         let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::as_str);
         let states = HealthState::ALL.into_iter().map(HealthState::as_str);
         let journal = JournalState::ALL.into_iter().map(JournalState::as_str);
-        for value in answers.chain(refusals).chain(kinds).chain(states).chain(journal) {
+        let handshakes = Handshake::ALL.into_iter().map(Handshake::as_str);
+        for value in answers.chain(refusals).chain(kinds).chain(states).chain(journal).chain(handshakes) {
             assert!(page.contains(&format!("`{value}`")), "docs/metrics.md does not list {value}");
         }
     }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use hookbus_core::HealthState;
@@ -69,7 +69,10 @@ impl Metrics {
         page.gauges(&names::CONNECTIONS, [([], get(&all.open) as f64)])?;
         page.counters(&names::CONNECTIONS_ACCEPTED, [([], get(&all.accepted))])?;
         page.counters(&names::CONNECTIONS_TURNED_AWAY, [([], get(&all.turned_away))])?;
-        page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])
+        page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])?;
+        page.counters(&names::TLS_HANDSHAKES, all.handshakes().map(|(outcome, count)| ([outcome], count)))?;
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        page.gauges(&names::TLS_EXPIRES, all.certificate.now().map(|until| ([], seconds(until))))
     }
 
     fn deliveries(&self, page: &mut Page<'_>) -> fmt::Result {
