@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
+use super::{Certificate, Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
 
 /// The configuration in a bridge's folder.
 const CONFIG: &str = "hookbus.toml";
@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) limits: &'static str,
     /// The entries of `timeouts`.
     pub(crate) timeouts: &'static str,
+    /// More entries of `[server]`, each with its line.
+    pub(crate) server: &'static str,
     /// The secrets of the source `fastpix`.
     pub(crate) fastpix_secrets: &'static str,
     /// More tables.
@@ -42,6 +44,7 @@ impl Default for Setup {
             // All clients have one address here.
             limits: "connections-per-address = 1024",
             timeouts: "",
+            server: "",
             fastpix_secrets: "[{ file = \"fastpix.secret\" }]",
             more: "",
         }
@@ -51,13 +54,14 @@ impl Default for Setup {
 impl Setup {
     /// Sources for FastPix and Fastgen, answered once a file for each has the event. Events of type `it.ignored` match no route.
     fn config(&self) -> String {
-        let Self { limits, timeouts, fastpix_secrets, more } = self;
+        let Self { limits, timeouts, server, fastpix_secrets, more } = self;
         // A busy machine may take its time for an fsync: what these tests are about is not how fast it is.
         format!(
             r#"[server]
 listen = "127.0.0.1:0"
 limits = {{ {limits} }}
 timeouts = {{ {timeouts} }}
+{server}
 [sources.fastpix]
 provider = "fastpix"
 secrets = {fastpix_secrets}
@@ -95,9 +99,21 @@ impl Bridge {
         Self::start_with(&setup.config()).await
     }
 
+    /// The same with HTTPS, under this certificate. It is in `tls/cert.pem` and `tls/key.pem`; `tls` is a link.
+    pub(crate) async fn start_tls(setup: Setup, certificate: &Certificate) -> Self {
+        const TLS: &str = "tls = { cert = \"tls/cert.pem\", key = \"tls/key.pem\" }";
+        assert_eq!(setup.server, "");
+        let folder = Self::folder(&Setup { server: TLS, ..setup }.config());
+        certificate.install(&folder.path().join("tls"));
+        Self::start_in(folder).await
+    }
+
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.
     pub(crate) async fn start_with(text: &str) -> Self {
-        let folder = Self::folder(text);
+        Self::start_in(Self::folder(text)).await
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
         let (child, log) = launch(folder.path());
         let mut bridge = Self { pid: pid(&child), child, folder, address: ([0, 0, 0, 0], 0).into(), log };
         bridge.listens().await;

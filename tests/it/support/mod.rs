@@ -4,10 +4,14 @@
 mod ack;
 mod bridge;
 pub(crate) mod bus;
+mod frames;
 mod http;
+mod http2;
 mod memory;
 mod openmetrics;
 mod provider;
+mod tls;
+mod wire;
 mod written;
 
 use std::{
@@ -24,10 +28,13 @@ use tokio::{
 pub(crate) use self::{
     ack::Ack,
     bridge::{Bridge, Setup},
+    frames::{Frame, Frames, block, frame},
     http::{Client, Response, chunk, head, post},
+    http2::Http2,
     memory::{Memory, held},
     openmetrics::Figures,
     provider::Provider,
+    tls::{Certificate, Trust},
     written::{DeadLetter, Written},
 };
 
