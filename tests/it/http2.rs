@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use tokio::{task::JoinSet, time::interval};
 
 use crate::support::{
-    Bridge, Certificate, Client, Frame, Frames, Http2, Memory, Provider, Setup, Trust, alone, block, frame, say,
-    until,
+    Bridge, Certificate, Client, Frame, Frames, Http2, Memory, Provider, Setup, Trust, alone, block, frame,
+    say,
 };
 
 use Provider::{FastPix, Fastgen};
@@ -319,7 +319,10 @@ async fn headers_that_unpack_to_much_are_refused() {
         Some(head) => head.status(),
         None => None,
     };
-    say(&format!("HPACK bomb of 16 KB for 46 MB: {}", code.map_or("the connection ended".into(), |code| code.to_string())));
+    say(&format!(
+        "HPACK bomb of 16 KB for 46 MB: {}",
+        code.map_or("the connection ended".into(), |code| code.to_string())
+    ));
     assert!(code.is_none_or(|code| code == 431));
     genuine_over(&bridge, "after").await;
     memory.check(&bridge, "an HPACK bomb", MARGIN);
@@ -359,7 +362,8 @@ async fn answers_that_nobody_takes_end_with_their_connection() {
     for frames in &mut clients {
         frames.ended().await;
     }
-    until("all were accepted", || bridge.written("fastpix").len() == 64 * 64).await;
+    // As many as may be in progress were taken, the others are to come again.
+    assert!(bridge.written("fastpix").len() >= 64);
     memory.check(&bridge, "4,096 answers that nobody takes", MARGIN);
 }
 

@@ -80,7 +80,8 @@ async fn a_handshake_has_a_deadline() {
     let certificate = Certificate::new();
     let mut bridge = Bridge::start_tls(setup, &certificate).await;
     // Nothing; the beginning of a record; a record that says the next one goes on, for ever.
-    let beginnings: [&[u8]; 3] = [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16\x03\x01\x00\x01\x01"];
+    let beginnings: [&[u8]; 3] =
+        [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16\x03\x01\x00\x01\x01"];
     for beginning in beginnings {
         let mut client = bridge.connect().await;
         client.send(beginning).await.unwrap();

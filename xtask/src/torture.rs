@@ -93,6 +93,19 @@ enum What {
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..))]
         mib: u64,
     },
+    /// Swap the certificate again and again beside requests over TLS: none fails.
+    Certificates {
+        /// How many times.
+        #[arg(default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        swaps: u64,
+    },
+    /// Treat bridges badly, over HTTP/1.1 and HTTP/2, in clear and by TLS: each input with its answer, and the CPU and
+    /// memory it costs.
+    Hostile {
+        /// How many connections idle at once.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=19_000))]
+        idle: u64,
+    },
     /// Fill a journal, and measure how soon a bridge with it is ready; then its memory over many events. Needs the
     /// journal's size and half as much again as free disk.
     Big {
@@ -147,7 +160,11 @@ impl What {
     /// The brokers that it needs.
     fn needs(self) -> &'static [Kind] {
         match self {
-            Self::Load { .. } | Self::Sigterm { .. } | Self::PowerCuts { .. } => &[],
+            Self::Load { .. }
+            | Self::Sigterm { .. }
+            | Self::PowerCuts { .. }
+            | Self::Certificates { .. }
+            | Self::Hostile { .. } => &[],
             Self::Faults { .. } | Self::Buses { .. } | Self::Outage { .. } | Self::Crash { .. } => &Kind::ALL,
             Self::Disk { .. } | Self::Big { .. } => &[Kind::Redis],
         }
@@ -167,6 +184,11 @@ impl What {
                 "shutdown::under_load_every_request_is_answered_and_every_answered_event_is_on_disk",
                 &[("HOOKBUS_TEST_ROUNDS", rounds)],
             ),
+            Self::Certificates { swaps } => one(
+                "tls::certificates_are_swapped_under_load_without_a_failed_request",
+                &[("HOOKBUS_TEST_SWAPS", swaps)],
+            ),
+            Self::Hostile { idle } => one("hostile::", &[("HOOKBUS_TEST_IDLE", idle)]),
             Self::Faults { outages, clients } => one(
                 "faults::outage::",
                 &[("HOOKBUS_TEST_OUTAGES", outages), ("HOOKBUS_TEST_CLIENTS", clients)],
@@ -233,6 +255,8 @@ mod tests {
             ("faults::isolation", include_str!("../../tests/it/faults/isolation.rs")),
             ("faults::disk", include_str!("../../tests/it/faults/disk.rs")),
             ("faults::backlog", include_str!("../../tests/it/faults/backlog.rs")),
+            ("tls", include_str!("../../tests/it/tls.rs")),
+            ("hostile", include_str!("../../tests/it/hostile/crowds.rs")),
             ("buses", include_str!("../../tests/it/buses/mod.rs")),
             ("", include_str!("../../crates/hookbus-journal/tests/power_cut.rs")),
         ];
@@ -245,6 +269,8 @@ mod tests {
             crash(Victim::Bridge),
             crash(Victim::Broker),
             What::Outage { seconds: 1, rate: 1 },
+            What::Certificates { swaps: 1 },
+            What::Hostile { idle: 1 },
             What::Disk { rounds: 1, mib: 8 },
             What::Big { gib: 1, events: 8 },
             What::PowerCuts { cuts: 1 },

@@ -197,7 +197,7 @@ impl Bridge {
         };
         let sources = sources.map(source).collect();
         let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics)
-                .with_tls(tls);
+            .with_tls(tls);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {

@@ -54,7 +54,8 @@ impl Frame {
 
 /// Three digits in Huffman's code of HPACK: 0 to 2 have five bits, the others six.
 fn huffman_digits(bytes: &[u8]) -> Vec<u8> {
-    let bits: Vec<bool> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
+    let bits: Vec<bool> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
     let (mut digits, mut at) = (Vec::new(), 0);
     let number = |bits: &[bool]| bits.iter().fold(0, |number, bit| number << 1 | u8::from(*bit));
     while digits.len() < 3 && at + 5 <= bits.len() {

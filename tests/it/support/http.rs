@@ -64,7 +64,8 @@ impl Client {
 
     /// Waits until the other side takes no more because it has ended the connection, whatever it sent before.
     pub(crate) async fn hung_up(&mut self) {
-        let gone = || self.stream.tcp().try_write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+        let gone =
+            || self.stream.tcp().try_write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
         until("the connection is ended", gone).await;
     }
 

@@ -31,7 +31,7 @@ pub(crate) use self::{
     frames::{Frame, Frames, block, frame},
     http::{Client, Response, chunk, head, post},
     http2::Http2,
-    memory::{Memory, held},
+    memory::{Cost, Memory, held},
     openmetrics::Figures,
     provider::Provider,
     tls::{Certificate, Trust},

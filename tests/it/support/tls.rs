@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
 use tokio::net::TcpStream;
@@ -34,6 +34,13 @@ impl Certificate {
         Self::until(2099)
     }
 
+    /// One whose key somebody else has.
+    pub(crate) fn read(path: impl AsRef<Path>) -> Self {
+        let cert = fs::read_to_string(path).unwrap();
+        let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+        Self { der, cert, key: String::new() }
+    }
+
     /// The same with something changed.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
@@ -42,7 +49,8 @@ impl Certificate {
 
     /// Puts both files into a new folder and lets the link show it from now on, as a volume of secrets is swapped.
     pub(crate) fn install(&self, link: &Path) {
-        let folder = tempfile::Builder::new().prefix("tls-").tempdir_in(link.parent().unwrap()).unwrap().keep();
+        let folder =
+            tempfile::Builder::new().prefix("tls-").tempdir_in(link.parent().unwrap()).unwrap().keep();
         fs::write(folder.join("cert.pem"), &self.cert).unwrap();
         fs::write(folder.join("key.pem"), &self.key).unwrap();
         let new = folder.with_extension("link");

@@ -59,7 +59,8 @@ impl Check {
             }
             let expires = tls.map(|validity| validity.until_text());
             print(
-                &json!({ "ok": wrong.is_empty(), "problems": problems, "certificate-expires": expires }).to_string(),
+                &json!({ "ok": wrong.is_empty(), "problems": problems, "certificate-expires": expires })
+                    .to_string(),
             )?;
         } else {
             if !warnings.is_empty() {

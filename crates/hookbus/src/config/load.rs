@@ -168,7 +168,10 @@ impl<'r> Reading<'r> {
             wrong("`limits.connections-per-address` is more than `limits.connections`".into());
         }
         if limits.streams.0 > MAX_STREAMS {
-            wrong(format!("`limits.streams` is {}; it must lie between 1 and {MAX_STREAMS}", limits.streams.0));
+            wrong(format!(
+                "`limits.streams` is {}; it must lie between 1 and {MAX_STREAMS}",
+                limits.streams.0
+            ));
         }
         Some(server)
     }

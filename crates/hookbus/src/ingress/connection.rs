@@ -13,10 +13,11 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     Ingress,
     answer::{Answer, Problem},
-    connections::{Connection, Phase, Place, Work},
+    connections::Place,
     http2,
     stream::{FAREWELL, Stream},
     watched::Watched,
+    work::{Connection, Phase, Work},
 };
 use crate::metrics::Answered;
 
@@ -96,7 +97,11 @@ async fn http1(served: Served, watched: Watched) {
         return given_up(&served, parts.io.into_inner(), &parts.read_buf).await;
     }
     Pin::new(&mut http).graceful_shutdown();
-    last_answers(&served.connection, http).await;
+    last_answers(&served.connection, &mut http).await;
+    if served.connection.phase().0 == Phase::New {
+        // The library waits for a first request.
+        http.into_parts().io.into_inner().into_parts().0.close().await;
+    }
 }
 
 /// Answers one request.

@@ -1,18 +1,18 @@
-//! All open connections: their phases and deadlines, and who goes at the limit.
+//! All open connections: their deadlines, and who goes at the limit.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use super::body::LINGER;
+use super::{
+    body::LINGER,
+    work::{Connection, Phase},
+};
 use crate::{
     config::{Limits, Timeouts},
     metrics::ConnectionMetrics,
@@ -20,205 +20,6 @@ use crate::{
 
 /// How long a connection may take to end behind its last answer.
 const CLOSING: Duration = LINGER.saturating_add(Duration::from_secs(1));
-/// Requests that a client may give up on one connection without waiting for the answer of any. Beyond that it is after
-/// the work they make, not after answers: opening a stream and resetting it costs it two small frames.
-const GIVEN_UP: usize = 256;
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// TLS is being agreed on.
-    Handshake,
-    /// No request was begun yet.
-    New,
-    /// Between two requests.
-    Idle,
-    /// A head is being received.
-    Head,
-    /// Bodies are being received, and nothing else is worked on; each has a deadline of its own.
-    Body,
-    /// A request is being worked on; its own deadlines apply.
-    Request,
-    /// The last answer is on its way.
-    Closing,
-}
-
-/// One connection. Who works on it says what it is doing; a sweeper looks at all of them a few times a second, so that
-/// no request costs a timer.
-#[derive(Debug)]
-pub(super) struct Connection {
-    peer: IpAddr,
-    doing: Mutex<Doing>,
-    /// Told to end, to make room.
-    evicted: AtomicBool,
-    /// Told to end at once, whatever it is doing.
-    cut: AtomicBool,
-    /// Told to end.
-    pub(super) end: Notify,
-}
-
-/// What a connection is doing, as the sum of its requests: in HTTP/2 there may be many at once.
-#[derive(Debug)]
-struct Doing {
-    /// What it is doing while there is no request.
-    between: Phase,
-    /// Requests in progress.
-    requests: usize,
-    /// Those of them whose body is being received.
-    receiving: usize,
-    /// Requests that the client gave up since one was answered.
-    given_up: usize,
-    /// HTTP/2 is spoken.
-    multiplexed: bool,
-    phase: Phase,
-    since: Instant,
-}
-
-impl Doing {
-    fn new(phase: Phase) -> Self {
-        let (requests, receiving, given_up) = (0, 0, 0);
-        Self {
-            between: phase,
-            requests,
-            receiving,
-            given_up,
-            multiplexed: false,
-            phase,
-            since: Instant::now(),
-        }
-    }
-}
-
-impl Connection {
-    fn new(peer: IpAddr) -> Self {
-        let (evicted, cut) = Default::default();
-        Self { peer, doing: Mutex::new(Doing::new(Phase::New)), evicted, cut, end: Notify::new() }
-    }
-
-    /// What it is doing from now on, as long as there is no request.
-    pub(super) fn enter(&self, phase: Phase) {
-        self.change(|doing| doing.between = phase);
-    }
-
-    /// HTTP/2 is spoken from now on: bytes that arrive are no sign of a request, and there may be many requests.
-    pub(super) fn multiplex(&self) {
-        self.change(|doing| {
-            doing.multiplexed = true;
-            doing.between = Phase::Idle;
-        });
-    }
-
-    /// A byte arrived: a request begins, where none was.
-    pub(super) fn received(&self) {
-        self.change(|doing| {
-            if !doing.multiplexed && matches!(doing.phase, Phase::New | Phase::Idle) {
-                doing.between = Phase::Head;
-            }
-        });
-    }
-
-    /// Whether it is to end at once: the grace period is over, it was sending a body when room was needed, or its
-    /// client gives up one request after the other.
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
-    }
-
-    fn is_evicted(&self) -> bool {
-        self.evicted.load(Ordering::Acquire)
-    }
-
-    /// The phase, and for how long.
-    pub(super) fn phase(&self) -> (Phase, Duration) {
-        let doing = self.doing();
-        (doing.phase, doing.since.elapsed())
-    }
-
-    /// Whether it can be told to end although requests are in progress: those are answered, and no new one comes.
-    fn ends_in_order(&self) -> bool {
-        let doing = self.doing();
-        doing.multiplexed || matches!(doing.phase, Phase::Handshake | Phase::New | Phase::Idle | Phase::Closing)
-    }
-
-    fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.end.notify_one();
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Doing)) {
-        let mut doing = self.doing();
-        change(&mut doing);
-        let phase = match doing.between {
-            Phase::Closing => Phase::Closing,
-            _ if doing.requests > doing.receiving => Phase::Request,
-            _ if doing.receiving > 0 => Phase::Body,
-            between => between,
-        };
-        if phase != doing.phase {
-            (doing.phase, doing.since) = (phase, Instant::now());
-        }
-    }
-
-    fn doing(&self) -> MutexGuard<'_, Doing> {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A request in progress: what it is doing counts towards what its connection is doing, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Work {
-    connection: Arc<Connection>,
-    receiving: bool,
-    answered: bool,
-}
-
-impl Work {
-    /// A request begins: its head is there.
-    pub(super) fn begin(connection: &Arc<Connection>) -> Self {
-        connection.change(|doing| {
-            doing.requests += 1;
-            doing.between = Phase::Idle;
-        });
-        Self { connection: Arc::clone(connection), receiving: false, answered: false }
-    }
-
-    /// What it is doing from now on: [`Phase::Body`] while its body is received, [`Phase::Closing`] where its answer is
-    /// the last of the connection, else [`Phase::Request`].
-    pub(super) fn enter(&mut self, phase: Phase) {
-        let receiving = phase == Phase::Body;
-        self.connection.change(|doing| {
-            doing.receiving = doing.receiving - usize::from(self.receiving) + usize::from(receiving);
-            if phase == Phase::Closing {
-                doing.between = phase;
-            }
-        });
-        self.receiving = receiving;
-    }
-
-    /// Whether other requests may be in progress beside it.
-    pub(super) fn is_multiplexed(&self) -> bool {
-        self.connection.doing().multiplexed
-    }
-
-    /// It was answered.
-    pub(super) fn answered(mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let mut flood = false;
-        self.connection.change(|doing| {
-            doing.requests -= 1;
-            doing.receiving -= usize::from(self.receiving);
-            doing.given_up = if self.answered { 0 } else { doing.given_up + 1 };
-            flood = doing.multiplexed && doing.given_up >= GIVEN_UP;
-        });
-        if flood {
-            self.connection.cut();
-        }
-    }
-}
 
 /// The open connections.
 #[derive(Debug)]
@@ -309,7 +110,7 @@ impl Connections {
     /// Tells every connection to end that speaks HTTP/2: its client is told to open no more streams, and those that
     /// are open are answered.
     pub(super) fn end_multiplexed(&self) {
-        self.end_those(|connection| connection.doing().multiplexed);
+        self.end_those(|connection| connection.is_multiplexed());
     }
 
     /// Tells every connection to end that can do so in order, for the end of a drain: all without a request, and those
@@ -361,12 +162,9 @@ impl Open {
     /// Tells a connection to end. It counts on its own until it has.
     fn evict(&mut self, number: u64) {
         if let Some(connection) = self.all.get(&number).cloned() {
-            connection.evicted.store(true, Ordering::Release);
-            // Only what was sending then: a request that has just come to an idle connection is answered.
-            connection.cut.store(connection.phase().0 == Phase::Body, Ordering::Release);
+            connection.evict();
             self.evicted += 1;
             self.leave_address(&connection);
-            connection.end.notify_one();
         }
     }
 
@@ -411,7 +209,7 @@ mod tests {
     use hookbus_core::units;
 
     use super::*;
-    use crate::config::Limits;
+    use crate::{config::Limits, ingress::work::Work};
 
     fn connections(limit: usize, per_address: usize) -> Arc<Connections> {
         let count = |count: usize| count.try_into().unwrap();
@@ -463,45 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_many_requests_is_idle_only_without_any() {
-        let connections = connections(1, 1);
-        let place = connections.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
-        let phase = || place.connection.phase().0;
-        place.connection.multiplex();
-        let (mut one, mut two) = (Work::begin(&place.connection), Work::begin(&place.connection));
-        assert_eq!(phase(), Phase::Request);
-        one.enter(Phase::Body);
-        assert_eq!(phase(), Phase::Request, "the other one is worked on");
-        two.enter(Phase::Body);
-        assert_eq!(phase(), Phase::Body);
-        place.connection.received();
-        one.answered();
-        assert_eq!(phase(), Phase::Body);
-        two.enter(Phase::Request);
-        assert_eq!(phase(), Phase::Request);
-        drop(two);
-        place.connection.received();
-        assert_eq!(phase(), Phase::Idle, "bytes between requests may be anything");
-    }
-
-    #[test]
-    fn a_client_that_only_gives_up_requests_is_cut_off() {
-        let connections = connections(1, 1);
-        let place = connections.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
-        place.connection.multiplex();
-        let give_up = |times| (0..times).for_each(|_| drop(Work::begin(&place.connection)));
-        give_up(GIVEN_UP - 1);
-        Work::begin(&place.connection).answered();
-        give_up(GIVEN_UP - 1);
-        assert!(!place.connection.is_cut());
-        give_up(1);
-        assert!(place.connection.is_cut() && told_to_end(&place));
-    }
-
-    #[test]
     fn while_stopping_streams_are_left_to_end() {
         let connections = connections(3, 3);
-        let [one, many, idle] = [1, 2, 3].map(|last| connections.admit(IpAddr::from([127, 0, 0, last])).unwrap());
+        let [one, many, idle] =
+            [1, 2, 3].map(|last| connections.admit(IpAddr::from([127, 0, 0, last])).unwrap());
         many.connection.multiplex();
         let _work = [&one, &many].map(|place| Work::begin(&place.connection));
         connections.end_multiplexed();

@@ -21,7 +21,7 @@ use super::{
     Ingress, Source,
     answer::{self, Answer, Problem},
     body::{self, Unread},
-    connections::{Phase, Work},
+    work::{Phase, Work},
 };
 use crate::metrics::Answered;
 

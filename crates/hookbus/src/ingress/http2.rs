@@ -4,7 +4,7 @@
 //! that is still being received, `limits.streams` requests, and our answers to them, which are short. Bodies draw on the
 //! byte budget as they are taken from the window, and they are taken as fast as they come.
 //!
-//! Floods, by what ends them: streams that are opened and reset at once, by [`Work`](super::connections::Work), which
+//! Floods, by what ends them: streams that are opened and reset at once, by [`Work`](super::work::Work), which
 //! counts what the client gives up; streams that are reset before we have looked at them, streams that break the rules,
 //! heads in endless pieces, heads that unpack to more than their limit, empty and tiny frames of bodies, by the library
 //! (`h2`), which ends the connection; pings and settings by their answers: nothing more is read until they are written.
@@ -90,7 +90,8 @@ mod tests {
     fn all_windows_together_are_no_more_than_the_byte_budget() {
         let window = |in_flight, connections: usize| {
             let connections = connections.try_into().unwrap();
-            let limits = Limits { in_flight: ByteSize::from_bytes(in_flight), connections, ..Limits::default() };
+            let limits =
+                Limits { in_flight: ByteSize::from_bytes(in_flight), connections, ..Limits::default() };
             window(&limits)
         };
         assert_eq!(window(64 << 20, 1024), 64 << 10);

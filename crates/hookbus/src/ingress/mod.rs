@@ -12,6 +12,7 @@ mod refusals;
 mod stream;
 pub(crate) mod tls;
 mod watched;
+mod work;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

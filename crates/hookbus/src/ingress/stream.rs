@@ -28,6 +28,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Ends the connection without a word.
+    pub(super) async fn close(mut self) {
+        let _ = timeout(FAREWELL, self.shutdown()).await;
+    }
+
     /// Says what is wrong to a client of HTTP/1.1 that no request was read from, and ends the connection.
     pub(super) async fn say(mut self, problem: &Problem) {
         let farewell = async {

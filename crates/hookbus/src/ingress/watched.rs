@@ -10,7 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::{answer::Problem, connections::Connection, stream::Stream};
+use super::{answer::Problem, stream::Stream, work::Connection};
 use crate::metrics::Metrics;
 
 /// What a client that speaks HTTP/2 says first.
