@@ -364,7 +364,8 @@ async fn answers_that_nobody_takes_end_with_their_connection() {
     }
     // As many as may be in progress were taken, the others are to come again.
     assert!(bridge.written("fastpix").len() >= 64);
-    memory.check(&bridge, "4,096 answers that nobody takes", MARGIN);
+    // What 1,024 requests in progress take is in it.
+    memory.check(&bridge, "4,096 answers that nobody takes", 2 * MARGIN);
 }
 
 #[tokio::test]

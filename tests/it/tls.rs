@@ -89,6 +89,7 @@ async fn a_handshake_has_a_deadline() {
     }
     // Behind it the deadline of the first byte is another one.
     let mut client = Client::connect_tls(bridge.address(), &Trust::http1(&certificate)).await.unwrap();
+    assert_eq!(client.ask(&FastPix.request(b"{\"id\":\"e1\"}")).await.taken(), "accepted");
     let page = bridge.admin("/metrics").await;
     let text = String::from_utf8(page.body).unwrap();
     for (outcome, times) in [("cut_short", 3), ("done", 1), ("failed", 0)] {
@@ -96,7 +97,6 @@ async fn a_handshake_has_a_deadline() {
         assert!(text.contains(&line), "{line}: {text}");
     }
     assert!(text.contains("hookbus_http_tls_certificate_expires_seconds 4070908800.0\n"), "{text}");
-    assert_eq!(client.ask(&FastPix.request(b"{\"id\":\"e1\"}")).await.taken(), "accepted");
 }
 
 #[tokio::test]
@@ -106,11 +106,11 @@ async fn deadlines_and_answers_of_http_hold_within_tls() {
     let bridge = Bridge::start_tls(Setup { timeouts, ..Setup::default() }, &certificate).await;
     let trust = Trust::http1(&certificate);
     let connect = || async { Client::connect_tls(bridge.address(), &trust).await.unwrap() };
-    let mut silent = connect().await;
-    let (mut half_a_head, mut half_a_body) = (connect().await, connect().await);
+    let (mut silent, mut half_a_head) = (connect().await, connect().await);
     let request = FastPix.request(b"{\"id\":\"half\"}");
     assert_eq!(half_a_head.ask(&request[..30]).await.problem(408), "request_timeout");
     half_a_head.ended().await;
+    let mut half_a_body = connect().await;
     assert_eq!(half_a_body.ask(&request[..request.len() - 2]).await.problem(408), "request_timeout");
     half_a_body.ended().await;
     silent.ended().await;
@@ -126,7 +126,8 @@ async fn deadlines_and_answers_of_http_hold_within_tls() {
 async fn where_there_is_no_place_it_is_said_within_tls() {
     let limits = "connections = 4, connections-per-address = 4";
     let certificate = Certificate::new();
-    let bridge = Bridge::start_tls(Setup { limits, ..Setup::default() }, &certificate).await;
+    let timeouts = "first-byte = \"1s\", idle = \"1s\"";
+    let bridge = Bridge::start_tls(Setup { limits, timeouts, ..Setup::default() }, &certificate).await;
     let trust = Trust::with(&[&certificate], &[&TLS13], &["h2", "http/1.1"]);
     // Frozen, it accepts nothing, but the kernel completes connections for it: they come all at once.
     bridge.signal(Signal::STOP);

@@ -41,7 +41,9 @@ impl Frame {
     /// The status of a response's head, where it is one that the table of HPACK has.
     pub(crate) fn status(&self) -> Option<u16> {
         let known = [(0x88, 200), (0x8c, 400), (0x8d, 404)];
-        let (first, rest) = self.payload.split_first().filter(|_| self.kind == Self::HEADERS)?;
+        // The first one says that there is no table.
+        let block = self.payload.strip_prefix(&[0x20]).unwrap_or(&self.payload);
+        let (first, rest) = block.split_first().filter(|_| self.kind == Self::HEADERS)?;
         let indexed = known.iter().find(|(byte, _)| byte == first).map(|(_, status)| *status);
         // Else a literal with the name `:status`, three digits long, in Huffman's code or plain.
         indexed.or_else(|| {
@@ -88,7 +90,8 @@ impl Frames {
 
     async fn over(wire: Wire, settings: &[u8]) -> io::Result<Self> {
         let mut frames = Self { wire };
-        let first = frame(Frame::SETTINGS, 0, 0, settings);
+        // No table of headers, so that each of ours can be read alone.
+        let first = frame(Frame::SETTINGS, 0, 0, &[&[0, 1, 0, 0, 0, 0], settings].concat());
         frames.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &first[..]].concat()).await?;
         Ok(frames)
     }
