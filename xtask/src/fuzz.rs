@@ -1,5 +1,7 @@
 //! Runs a fuzz target of `fuzz/` for a while.
 
+use std::{fs, path::Path};
+
 use clap::{Args, ValueEnum};
 
 use crate::run::{Result, cargo, exists, run};
@@ -20,8 +22,12 @@ pub(crate) struct Fuzz {
 enum Target {
     /// Headers and bodies nobody signed.
     Request,
+    /// Tests of the URL, unsigned and signed.
+    Handshake,
     /// Bodies of signed requests.
     Body,
+    /// What proxies and clients say of who the client is.
+    Client,
     /// Texts as configurations.
     Config,
 }
@@ -33,13 +39,22 @@ impl Fuzz {
         }
         let name = match self.target {
             Target::Request => "request",
+            Target::Handshake => "handshake",
             Target::Body => "body",
+            Target::Client => "client",
             Target::Config => "config",
         };
+        // What is found goes to the corpus, which git ignores; the seeds are where it begins.
+        let folders = ["corpus", "seeds"].map(|folder| format!("fuzz/{folder}/{name}"));
+        let [corpus, seeds] = &folders;
+        fs::create_dir_all(corpus).map_err(|error| format!("cannot make {corpus}: {error}"))?;
+        let seeds = Some(seeds).filter(|seeds| Path::new(seeds.as_str()).exists());
         // The sanitizers need a nightly compiler; `+nightly` is rustup's, so the bare name is called.
         let mut command = std::process::Command::new("cargo");
         command
-            .args(["+nightly", "fuzz", "run", name, "--"])
+            .args(["+nightly", "fuzz", "run", name, corpus])
+            .args(seeds)
+            .arg("--")
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN");
         run(command.arg(format!("-max_total_time={}", self.seconds)).arg("-timeout=10"))

@@ -26,7 +26,7 @@ pub use route::Router;
 pub use secret::{Secret, SecretRef};
 pub use sink::{Address, Batch, Capabilities, Envelope, Outcome, Position, Probe, Report, Sink, sink_fn};
 pub use tls::TlsConfig;
-pub use verify::{Claim, Refusal, RequestHead, Scheme, Verifier};
+pub use verify::{Claim, HandshakeAnswer, Refusal, RequestHead, Scheme, Verifier};
 
 /// The clock every deadline is measured on; it follows tokio's paused time in tests.
 pub use tokio::time::Instant;

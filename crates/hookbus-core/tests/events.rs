@@ -49,7 +49,9 @@ fn event_with(scheme: &str, body: impl Into<Bytes>, extra: &[(&'static str, &str
     assert_eq!(unusable, [], "{scheme}");
     match verifier.examine(RequestHead { method: &method, query: Some("a=b"), headers: &headers }) {
         Ok(Examined::Claim(claim)) => claim.verify(body, now()).expect("it was signed"),
-        Ok(Examined::MaybeProbe(_)) => panic!("{scheme}: a signed request is no test of the URL"),
+        Ok(Examined::MaybeProbe(_) | Examined::Handshake(_)) => {
+            panic!("{scheme}: a signed request is no test of the URL")
+        }
         Err(refusal) => panic!("{scheme}: {refusal}"),
     }
 }
@@ -385,7 +387,8 @@ fn unsigned(scheme: &str, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal
     let headers = HeaderMap::new();
     match verifier.examine(RequestHead { method: &Method::POST, query: None, headers: &headers })? {
         Examined::Claim(_) => panic!("{scheme}: nothing is claimed without a signature"),
-        Examined::MaybeProbe(probe) => probe.check(body),
+        Examined::MaybeProbe(probe) => probe.check(body).map(drop),
+        Examined::Handshake(_) => panic!("{scheme}: nobody asked"),
     }
 }
 

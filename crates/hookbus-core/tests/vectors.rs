@@ -75,7 +75,8 @@ impl Case {
                 assert_eq!(event.body(), &body, "{}: the body is untouched", self.name);
                 Ok(())
             }
-            Examined::MaybeProbe(probe) => UnsignedProbe::check(probe, &body),
+            Examined::MaybeProbe(probe) => UnsignedProbe::check(probe, &body).map(drop),
+            Examined::Handshake(_) => panic!("{}: nobody asked", self.name),
         }
     }
 }

@@ -75,8 +75,8 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// As the system says.
     fn len(&self) -> io::Result<u64>;
 
-    /// Sets aside the room for so many bytes, so that writing them cannot fail for lack of it. Where the file system
-    /// cannot do that, nothing happens.
+    /// Sets aside the room for so many bytes of a new file, and fills it with zeros: so writing there cannot fail for lack
+    /// of room, and is safe sooner than where the file system has to note that the room is in use now.
     ///
     /// # Errors
     /// As the system says; [`io::ErrorKind::StorageFull`] where there is no room.
@@ -94,6 +94,9 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 }
+
+/// What new files are filled with, in one write.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// A folder of the real file system.
 #[derive(Debug)]
@@ -181,9 +184,16 @@ impl File for RealFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            allocated => Ok(allocated?),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            allocated => allocated?,
         }
+        // Piece by piece onto the disk, so that an fsync of the segment in use never waits for much of it.
+        for offset in (0..bytes).step_by(ZEROS.len()) {
+            let rest = usize::try_from(bytes - offset).unwrap_or(usize::MAX);
+            self.0.write_all_at(&ZEROS[..rest.min(ZEROS.len())], offset)?;
+            self.0.sync_data()?;
+        }
+        Ok(())
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {

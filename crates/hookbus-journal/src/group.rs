@@ -20,6 +20,10 @@ use crate::{
     segment::{START, Segment},
 };
 
+/// The most room that is made for a group before there is anything in it.
+const LIKELY_BYTES: usize = 256 << 10;
+const LIKELY_EVENTS: usize = 128;
+
 /// Records that are written at once and share an fsync.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -49,6 +53,15 @@ impl Group {
     pub(crate) fn at(at: Location, sequence: u64) -> Self {
         let commit = Arc::default();
         Self { at, buffer: Vec::new(), events: Vec::new(), commit, cursors: Vec::new(), until: sequence }
+    }
+
+    /// The group behind this one, with room for about as much.
+    fn next(&self, sequence: u64) -> Self {
+        let mut next = Self::at(self.end(), sequence);
+        // A large one may have been the only one of its kind.
+        next.buffer.reserve(self.buffer.len().next_power_of_two().min(LIKELY_BYTES));
+        next.events.reserve(self.events.len().next_power_of_two().min(LIKELY_EVENTS));
+        next
     }
 
     /// Behind its last record.
@@ -171,7 +184,7 @@ impl Open {
             Some(group) => group,
             None if self.group.is_empty() => return None,
             None => {
-                let next = Group::at(self.group.end(), self.next_sequence);
+                let next = self.group.next(self.next_sequence);
                 std::mem::replace(&mut self.group, next)
             }
         };

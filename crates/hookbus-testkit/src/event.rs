@@ -143,7 +143,7 @@ impl TestEvent {
         let head = RequestHead { method: &Method::POST, query: None, headers: &headers };
         match verifier.examine(head).expect("a signed head is well formed") {
             Examined::Claim(claim) => claim.verify(body, now).expect("what was just signed verifies"),
-            Examined::MaybeProbe(_) => unreachable!("the request is signed"),
+            Examined::MaybeProbe(_) | Examined::Handshake(_) => unreachable!("the request is signed"),
         }
     }
 

@@ -84,7 +84,7 @@ impl Observed {
             Examined::Claim(claim) => {
                 Ok(claim.verify(self.body.clone(), SystemTime::now()).map_err(|refusal| refusal.as_str())?)
             }
-            Examined::MaybeProbe(_) => Err("it has no signature".into()),
+            Examined::MaybeProbe(_) | Examined::Handshake(_) => Err("it has no signature".into()),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     dead_letters::{LetterBox, Unavailable},
     ingress::{
         ByteBudget, Ingress, Listener, Source,
+        client::Proxies,
         tls::{Tls, TlsError, TlsPaths},
     },
     journal::{Opening, RunningJournal},
@@ -115,6 +116,7 @@ impl Bridge {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let letters = Arc::new(LetterBox::new(&config));
         let opening = Opening::new(&config);
+        let proxies = Proxies::new(&config.server);
         let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
@@ -194,10 +196,11 @@ impl Bridge {
         let sources = verifiers.into_iter().zip(&sources).zip(&metrics.sources);
         let source = |((verifier, source), metrics): ((_, _), &Arc<_>)| {
             Source::new(verifier, waiting(source), &budget, Arc::clone(metrics))
+                .limited_to(source.rate_limit.as_ref())
         };
         let sources = sources.map(source).collect();
-        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics)
-            .with_tls(tls);
+        let ingress = Ingress::new(sources, Arc::clone(&acceptor), server.limits, server.timeouts, metrics);
+        let ingress = ingress.behind(proxies).with_tls(tls);
         let bound = Listener::bind(server.listen, ingress).await;
         let listening = bound.and_then(|listener| listener.address().map(|address| (listener, address)));
         match listening {

@@ -9,6 +9,9 @@ mod cli;
 pub mod config;
 mod control;
 mod dead_letters;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingress;
 mod journal;
 mod lane;

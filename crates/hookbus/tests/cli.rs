@@ -248,7 +248,7 @@ fn schema_and_completions_are_for_machines() {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
     let text = schema.to_string();
-    for name in ["unsigned-probe", "ack-timeout", "connections-per-address", "publish-timeout"] {
+    for name in ["handshake", "ack-timeout", "connections-per-address", "publish-timeout"] {
         assert!(text.contains(name), "{name}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -19,6 +19,8 @@ fn every_configuration_in_the_documentation_is_sound() {
     sinks::register_builtin(&mut registry).unwrap();
     for (page, least) in [
         ("README.md", 1),
+        ("docs/handshakes.md", 1),
+        ("docs/behind-a-proxy.md", 1),
         ("docs/journal.md", 1),
         ("docs/sinks/embedded.md", 1),
         ("docs/sinks/kafka.md", 1),

@@ -26,12 +26,12 @@ const CONFIG: &str = "hookbus.toml";
 
 /// What differs from test to test in the configuration; each text is TOML.
 pub(crate) struct Setup {
+    /// Entries of `[server]`.
+    pub(crate) server: &'static str,
     /// The entries of `limits`.
     pub(crate) limits: &'static str,
     /// The entries of `timeouts`.
     pub(crate) timeouts: &'static str,
-    /// More entries of `[server]`, each with its line.
-    pub(crate) server: &'static str,
     /// The secrets of the source `fastpix`.
     pub(crate) fastpix_secrets: &'static str,
     /// More tables.
@@ -41,10 +41,10 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            server: "",
             // All clients have one address here.
             limits: "connections-per-address = 1024",
             timeouts: "",
-            server: "",
             fastpix_secrets: "[{ file = \"fastpix.secret\" }]",
             more: "",
         }
@@ -54,14 +54,14 @@ impl Default for Setup {
 impl Setup {
     /// Sources for FastPix and Fastgen, answered once a file for each has the event. Events of type `it.ignored` match no route.
     fn config(&self) -> String {
-        let Self { limits, timeouts, server, fastpix_secrets, more } = self;
+        let Self { server, limits, timeouts, fastpix_secrets, more } = self;
         // A busy machine may take its time for an fsync: what these tests are about is not how fast it is.
         format!(
             r#"[server]
 listen = "127.0.0.1:0"
+{server}
 limits = {{ {limits} }}
 timeouts = {{ {timeouts} }}
-{server}
 [sources.fastpix]
 provider = "fastpix"
 secrets = {fastpix_secrets}
@@ -110,7 +110,16 @@ impl Bridge {
 
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.
     pub(crate) async fn start_with(text: &str) -> Self {
-        Self::start_in(Self::folder(text)).await
+        Self::start_among(text, &[]).await
+    }
+
+    /// The same with more files beside it: their names and what is in them.
+    pub(crate) async fn start_among(text: &str, files: &[(String, String)]) -> Self {
+        let folder = Self::folder(text);
+        for (name, content) in files {
+            write_private(&folder.path().join(name), content.as_bytes());
+        }
+        Self::start_in(folder).await
     }
 
     async fn start_in(folder: TempDir) -> Self {

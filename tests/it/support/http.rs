@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -45,6 +45,15 @@ impl Client {
     pub(crate) async fn connect_tls(address: SocketAddr, trust: &Trust) -> io::Result<Self> {
         let stream = in_time(trust.connect(address)).await?;
         Ok(Self { stream: Wire::Tls(Box::new(stream)), ahead: Vec::new() })
+    }
+
+    /// Connects from an address of this machine.
+    pub(crate) async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = in_time(socket.connect(to)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: Wire::Tcp(stream), ahead: Vec::new() })
     }
 
     /// Connects with little room for answers, so that few fill it.
@@ -238,8 +247,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Response, usize)>> {
     let mut response = Response { status, headers, body: Vec::new() };
     let length = match response.header("content-length") {
         Some(length) => length.parse().map_err(|_| broken())?,
-        // An interim response has no body; every other one of ours states its length.
-        None if status < 200 => 0_usize,
+        // An interim response has no body, nor has one without content; every other one of ours states its length.
+        None if status < 200 || status == 204 => 0_usize,
         None => return Err(broken()),
     };
     let body = end + 4;

@@ -10,6 +10,7 @@ mod http2;
 mod memory;
 mod openmetrics;
 mod provider;
+mod proxy;
 mod tls;
 mod wire;
 mod written;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     memory::{Cost, Memory, held},
     openmetrics::Figures,
     provider::Provider,
+    proxy::{Proxy, Says, version_2},
     tls::{Certificate, Trust},
     written::{DeadLetter, Written},
 };

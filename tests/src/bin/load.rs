@@ -39,7 +39,10 @@ struct Arguments {
     count: Option<u64>,
     /// Distinct events to prepare; more requests than that send them again.
     #[arg(long, default_value_t = 200_000)]
-    events: usize,
+    events: u64,
+    /// Number of the first of them, so that another run sends others.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     /// Offer so many requests a second; without it each connection sends when its last answer is in.
     #[arg(long)]
     rate: Option<f64>,
@@ -61,7 +64,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let secret = Secret::from_file_text(secret);
     let host = arguments.target.to_string();
     let shape = Shape { host: &host, path: &arguments.path, secret: &secret };
-    let events = Arc::new(Events::prepare(arguments.events, shape)?);
+    let events =
+        Arc::new(Events::range(arguments.first..arguments.first.saturating_add(arguments.events), shape)?);
     let settings = Settings {
         target: arguments.target,
         connections: arguments.connections,

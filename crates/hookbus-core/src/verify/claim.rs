@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::{
-    Refusal, RequestHead, Verifier, clock,
+    HandshakeAnswer, Refusal, RequestHead, Verifier, clock,
+    handshake::{Asked, Handshakes, could_be_challenge},
     header::Candidate,
-    key::to_hex,
+    key::{Key, to_hex},
     scheme::{Algorithm, Knobs},
     template::{Part, SignedValues},
     verifier::{HeadTime, Place},
@@ -23,6 +24,15 @@ use crate::{
     event::{Inner, ProofHeaders},
     json::Values,
 };
+
+/// What an authentic request is.
+#[derive(Debug)]
+pub enum Received {
+    /// Something to be published.
+    Event(VerifiedEvent),
+    /// A test of the URL: to be answered, never to be published.
+    Handshake(HandshakeAnswer),
+}
 
 /// A request whose head is well formed: all that is missing is the proof against its body.
 pub struct Claim<'a> {
@@ -48,22 +58,51 @@ impl<'a> Claim<'a> {
 
     /// Proves the claim against the body, which becomes the event's body untouched.
     ///
-    /// `now` is when the request arrived: the timestamp window is measured against it.
+    /// `now` is when the request arrived: the timestamp window is measured against it. What was received from a
+    /// provider goes through [`Claim::receive`]; this is for what is known to be an event.
     ///
     /// # Errors
     /// [`Refusal::SignatureMismatch`]; for an authentic request also the reasons about its timestamp.
     pub fn verify(self, body: Bytes, now: SystemTime) -> Result<VerifiedEvent, Refusal> {
         let url = self.signed_url();
         self.check_signature(&body, url.as_deref().unwrap_or_default())?;
-        let inner = self.read(&body, url, now)?;
+        let inner = self.read(&self.verifier.places.pointers.read(&body), &body, url, now)?;
         Ok(VerifiedEvent::seal(Inner { body, ..inner }))
     }
 
+    /// Proves the claim like [`Claim::verify`], and tells a handshake from an event.
+    ///
+    /// # Errors
+    /// Those of [`Claim::verify`]; for an authentic handshake also that it has no challenge that is answered.
+    pub fn receive(self, body: Bytes, now: SystemTime) -> Result<Received, Refusal> {
+        let Some(handshakes) = self.knobs().handshake else {
+            return self.verify(body, now).map(Received::Event);
+        };
+        let url = self.signed_url();
+        let key = self.check_signature(&body, url.as_deref().unwrap_or_default())?;
+        let inner = {
+            let values = self.verifier.places.pointers.read(&body);
+            self.check_window(&values, now)?;
+            let body_says = Some((&self.verifier.places.handshake, &values));
+            let asked = Asked { head: self.head, body: body_says, verify_token: None, key: Some(key) };
+            if let Some(answer) = handshakes.by_body(&asked)? {
+                return Ok(Received::Handshake(answer));
+            }
+            self.read(&values, &body, url, now)?
+        };
+        Ok(Received::Event(VerifiedEvent::seal(Inner { body, ..inner })))
+    }
+
     /// Reads what an authentic body says; everything of the event but the body itself.
-    fn read(&self, body: &[u8], url: Option<String>, now: SystemTime) -> Result<Inner, Refusal> {
-        let values = self.verifier.places.pointers.read(body);
-        let ts = self.check_window(&values, now)?;
-        Ok(Reading { claim: self, values: &values, body }.event(ts, now, url))
+    fn read(
+        &self,
+        values: &Values<'_>,
+        body: &[u8],
+        url: Option<String>,
+        now: SystemTime,
+    ) -> Result<Inner, Refusal> {
+        let ts = self.check_window(values, now)?;
+        Ok(Reading { claim: self, values, body }.event(ts, now, url))
     }
 
     fn knobs(&self) -> &'a Knobs {
@@ -80,18 +119,23 @@ impl<'a> Claim<'a> {
         })
     }
 
-    fn check_signature(&self, body: &[u8], url: &str) -> Result<(), Refusal> {
+    /// The first key the signature belongs to.
+    fn check_signature(&self, body: &[u8], url: &str) -> Result<&'a Key, Refusal> {
         let knobs = self.knobs();
         let method = self.head.method.as_str().as_bytes();
         let values = SignedValues { body, ts: self.ts, id: self.id, url: url.as_bytes(), method };
+        // Whoever asks for a handshake gets such bytes signed, so a signature of them proves nothing.
+        let asked_for = knobs.handshake.is_some_and(Handshakes::returns_mac)
+            && could_be_challenge(knobs.signed.pieces(values));
         // Every key is tried, also after one has matched, so that the time taken does not tell which it was.
-        let mut authentic = false;
+        let mut authentic = None;
         for (index, key) in &self.verifier.keys {
             let mine =
                 |candidate: &&Candidate| !knobs.sig.pairwise || usize::from(candidate.header) == *index;
-            authentic |= key.accepts(self.candidates.iter().filter(mine), knobs.signed.pieces(values));
+            let accepts = key.accepts(self.candidates.iter().filter(mine), knobs.signed.pieces(values));
+            authentic = authentic.or(accepts.then_some(key));
         }
-        if authentic { Ok(()) } else { Err(Refusal::SignatureMismatch) }
+        authentic.filter(|_| !asked_for).ok_or(Refusal::SignatureMismatch)
     }
 
     /// The time of the signature, once it is known to be within the window.

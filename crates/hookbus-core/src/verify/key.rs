@@ -71,6 +71,14 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 }
 
 impl Key {
+    /// The MAC of a message under this key; nothing where it makes none of this kind.
+    pub(super) fn mac(&self, message: &[u8]) -> Option<[u8; 32]> {
+        match self {
+            Self::HmacSha256(mac) => Some(mac_of(mac, [message].into_iter()).into()),
+            _ => None,
+        }
+    }
+
     pub(super) fn new(alg: Algorithm, rule: &KeyRule, secret: &Secret) -> Result<Self, &'static str> {
         let bytes = decode(rule, secret)?;
         // Invariant of the HMACs: they take keys of any length.

@@ -3,7 +3,8 @@
 //! A provider's rules are a [`Scheme`]: data, not code. A [`Verifier`] is a scheme with the secrets of one source.
 //! It works in two steps, so that a request without a sound signature is refused before its body is read:
 //! [`Verifier::examine`] reads the head and yields a [`Claim`]; [`Claim::verify`] proves it against the body and is
-//! the only way to a [`VerifiedEvent`](crate::VerifiedEvent).
+//! the only way to a [`VerifiedEvent`](crate::VerifiedEvent). Where a provider tests the URL before it sends events,
+//! [`Claim::receive`] tells its handshakes from events.
 //!
 //! The order is fixed: usable key, headers present and unique, header grammar and version, text form and length,
 //! timestamp readable, signature (every key against every candidate, in constant time), timestamp window. The window
@@ -12,6 +13,7 @@
 
 mod claim;
 mod clock;
+mod handshake;
 mod header;
 mod key;
 mod locate;
@@ -21,8 +23,9 @@ mod sign;
 mod template;
 mod verifier;
 
-pub use claim::Claim;
+pub use claim::{Claim, Received};
+pub use handshake::{HandshakeAnswer, UnsignedProbe};
 pub use refusal::Refusal;
 pub use scheme::{Algorithm, Scheme};
 pub use sign::{SignError, Signed, ToSign};
-pub use verifier::{Examined, RequestHead, UnsignedProbe, UnusableSecret, Verifier};
+pub use verifier::{Examined, RequestHead, UnusableSecret, Verifier};

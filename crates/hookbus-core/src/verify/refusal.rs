@@ -25,11 +25,17 @@ pub enum Refusal {
     TimestampTooOld,
     /// The request is authentic, but signed for too far ahead.
     TimestampInFuture,
+    /// A handshake without anything to answer.
+    MissingChallenge,
+    /// The challenge of a handshake is not of a form that is returned.
+    MalformedChallenge,
+    /// A handshake without the verify token of the source.
+    WrongVerifyToken,
 }
 
 impl Refusal {
     /// All reasons, for documentation and metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidSecret,
         Self::MissingHeader,
         Self::DuplicateHeader,
@@ -40,7 +46,15 @@ impl Refusal {
         Self::SignatureMismatch,
         Self::TimestampTooOld,
         Self::TimestampInFuture,
+        Self::MissingChallenge,
+        Self::MalformedChallenge,
+        Self::WrongVerifyToken,
     ];
+
+    /// Whether it is about a handshake, not a signature.
+    pub const fn is_of_handshake(self) -> bool {
+        matches!(self, Self::MissingChallenge | Self::MalformedChallenge | Self::WrongVerifyToken)
+    }
 
     /// The reason in snake case, as answers, logs and metrics show it.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +69,9 @@ impl Refusal {
             Self::SignatureMismatch => "signature_mismatch",
             Self::TimestampTooOld => "timestamp_too_old",
             Self::TimestampInFuture => "timestamp_in_future",
+            Self::MissingChallenge => "missing_challenge",
+            Self::MalformedChallenge => "malformed_challenge",
+            Self::WrongVerifyToken => "wrong_verify_token",
         }
     }
 
@@ -71,6 +88,11 @@ impl Refusal {
             Self::SignatureMismatch => "the signature does not match the body under any configured secret",
             Self::TimestampTooOld => "the request was signed too long ago",
             Self::TimestampInFuture => "the request's timestamp lies too far in the future",
+            Self::MissingChallenge => {
+                "this is no handshake of the source's provider: there is no challenge in it"
+            }
+            Self::MalformedChallenge => "the challenge of this handshake is not of a form that is answered",
+            Self::WrongVerifyToken => "this handshake does not have the verify token of the source",
         }
     }
 }

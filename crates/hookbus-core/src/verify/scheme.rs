@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::{
+    handshake::Handshakes,
     locate::{Locator, Locators},
     template::{Part, SignedTemplate},
 };
@@ -63,9 +64,8 @@ pub(crate) struct Knobs {
     pub(crate) time: Option<TimeRule>,
     /// JSON pointer to the array, where one body carries many events (the empty pointer: the body itself).
     pub(crate) many: Option<String>,
-    /// Whether an unsigned empty body or `{}` is the provider's test of the URL: answered 200, never published.
-    #[serde(default)]
-    pub(crate) unsigned_probe: bool,
+    /// The provider whose tests of the URL are answered, and never published.
+    pub(crate) handshake: Option<Handshakes>,
 }
 
 /// How a signature is made.
@@ -249,6 +249,27 @@ impl Scheme {
         self.knobs.alg == Algorithm::Equality
     }
 
+    /// The provider whose handshakes are answered.
+    pub fn handshake(&self) -> Option<&'static str> {
+        self.knobs.handshake.map(Handshakes::name)
+    }
+
+    /// Whether handshakes are answered only to those who know a token that was agreed on: see
+    /// [`Verifier::with_verify_token`](super::Verifier::with_verify_token).
+    pub fn needs_verify_token(&self) -> bool {
+        self.knobs.handshake.is_some_and(Handshakes::needs_verify_token)
+    }
+
+    /// Whether a test of the URL is answered while there is no secret yet.
+    pub fn answers_without_secret(&self) -> bool {
+        self.knobs.handshake.is_some_and(Handshakes::answers_without_secret)
+    }
+
+    /// Whether handshakes come by GET; nothing else is taken by it.
+    pub fn takes_get(&self) -> bool {
+        self.knobs.handshake.is_some_and(Handshakes::takes_get)
+    }
+
     /// Headers that carry the secret itself, in lower case: never to be shown, stored or forwarded.
     pub fn bearer_headers(&self) -> impl Iterator<Item = &str> {
         self.knobs.sig.headers.iter().filter(|_| self.is_bearer()).map(|header| header.0.as_str())
@@ -283,10 +304,15 @@ impl Scheme {
 
     /// Whether the knobs fit together.
     fn check(&self) -> Result<(), String> {
-        let Knobs { alg, sig, require, signed, ts, id, event_type, subject, many, .. } = &self.knobs;
+        let Knobs { alg, sig, require, signed, ts, id, event_type, subject, many, handshake, .. } =
+            &self.knobs;
         let equality = *alg == Algorithm::Equality;
         let rules = [
             (sig.headers.is_empty(), "`sig.headers` names no header"),
+            (
+                handshake.is_some_and(Handshakes::returns_mac) && *alg != Algorithm::HmacSha256,
+                "`handshake` returns a MAC, so `alg` must be hmac-sha256",
+            ),
             (sig.headers.len() > 8, "`sig.headers` names more than 8 headers"),
             (sig.pairwise && sig.headers.len() < 2, "`sig.pairwise` needs two headers or more"),
             (sig.tags.is_empty() != sig.kv_sep.is_none(), "`sig.tags` and `sig.kv-sep` go together"),
@@ -386,7 +412,7 @@ mod tests {
 
     #[test]
     fn every_built_in_scheme_reads() {
-        assert_eq!(Scheme::built_in_names().count(), 37);
+        assert_eq!(Scheme::built_in_names().count(), 38);
         assert!(Scheme::built_in("fastpix").is_some());
         assert!(Scheme::built_in("FastPix").is_none());
     }

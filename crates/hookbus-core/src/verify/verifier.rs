@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 
 use super::{
-    Claim, Refusal, Scheme, clock, header,
+    Claim, HandshakeAnswer, Refusal, Scheme, UnsignedProbe, clock,
+    handshake::{Asked, Handshakes, Slots, VerifyToken},
+    header,
     key::Key,
     locate::{Locator, Locators},
     template::Part,
@@ -27,6 +29,7 @@ pub struct Verifier {
     pub(super) public_url: Option<String>,
     pub(super) places: Places,
     pub(super) proof: Vec<HeaderName>,
+    pub(super) verify_token: Option<VerifyToken>,
 }
 
 /// The head of a request, as far as verification looks at it.
@@ -46,24 +49,8 @@ pub enum Examined<'a> {
     Claim(Claim<'a>),
     /// Unsigned, from a provider that tests the URL unsigned: only its body can tell.
     MaybeProbe(UnsignedProbe),
-}
-
-/// An unsigned request that may be the provider's test of the URL.
-#[derive(Clone, Copy, Debug)]
-pub struct UnsignedProbe(());
-
-impl UnsignedProbe {
-    /// A probe's body is at most this long; nothing longer needs to be read.
-    pub const MAX_BODY: usize = 16;
-
-    /// Whether the body is that of a probe: empty, or `{}` with white space around.
-    ///
-    /// # Errors
-    /// [`Refusal::MissingHeader`] where it is anything else: the request should have been signed.
-    pub fn check(self, body: &[u8]) -> Result<(), Refusal> {
-        let body = if body.len() > Self::MAX_BODY { b"..." } else { body.trim_ascii() };
-        if body.is_empty() || body == b"{}" { Ok(()) } else { Err(Refusal::MissingHeader) }
-    }
+    /// A handshake: to be answered, and that is all.
+    Handshake(HandshakeAnswer),
 }
 
 /// A secret that cannot be used as a key, by its place in the list, and why. It shows none of the secret.
@@ -100,7 +87,16 @@ impl Verifier {
         }
         let places = Places::new(&scheme);
         let proof = scheme.proof_headers();
-        (Self { source: source.into(), scheme, keys, public_url, places, proof }, unusable)
+        (
+            Self { source: source.into(), scheme, keys, public_url, places, proof, verify_token: None },
+            unusable,
+        )
+    }
+
+    /// Answers handshakes of providers that prove themselves by a token that was agreed on.
+    #[must_use]
+    pub fn with_verify_token(self, token: &Secret) -> Self {
+        Self { verify_token: Some(VerifyToken::new(token)), ..self }
     }
 
     /// The source this verifier belongs to.
@@ -124,9 +120,15 @@ impl Verifier {
     /// The first [`Refusal`] in the order the module describes.
     pub fn examine<'a>(&'a self, head: RequestHead<'a>) -> Result<Examined<'a>, Refusal> {
         let knobs = &self.scheme.knobs;
-        let unsigned = || knobs.sig.headers.iter().all(|header| !head.headers.contains_key(&header.0));
-        if knobs.unsigned_probe && unsigned() {
-            return Ok(Examined::MaybeProbe(UnsignedProbe(())));
+        if let Some(handshakes) = knobs.handshake {
+            let (verify_token, key) = (self.verify_token.as_ref(), self.keys.first().map(|(_, key)| key));
+            if let Some(answer) = handshakes.by_head(&Asked { head, body: None, verify_token, key })? {
+                return Ok(Examined::Handshake(answer));
+            }
+            let unsigned = || knobs.sig.headers.iter().all(|header| !head.headers.contains_key(&header.0));
+            if let Some(probe) = handshakes.unsigned_probe().filter(|_| unsigned()) {
+                return Ok(Examined::MaybeProbe(probe));
+            }
         }
         if !self.has_key() {
             return Err(Refusal::InvalidSecret);
@@ -195,6 +197,7 @@ pub(super) struct Places {
     pub(super) time: SmallVec<[Place; 2]>,
     pub(super) ts: Option<usize>,
     pub(super) many: Option<usize>,
+    pub(super) handshake: Slots,
 }
 
 pub(super) enum Place {
@@ -228,7 +231,11 @@ impl Places {
         // Invariant: `Scheme::check` has read this pointer before.
         let many = knobs.many.as_deref().and_then(|many| Pointer::parse(many).ok());
         let many = many.map(|pointer| pointers.add(&pointer));
-        Self { pointers, id, event_type, subject, time, ts, many }
+        let told_by = knobs.handshake.into_iter().flat_map(Handshakes::pointers);
+        // Invariant: a test of the table reads these.
+        let slot = |text| Some((text, pointers.add(&Pointer::parse(text).ok()?)));
+        let handshake = Slots(told_by.filter_map(slot).collect());
+        Self { pointers, id, event_type, subject, time, ts, many, handshake }
     }
 }
 

@@ -82,7 +82,7 @@ impl Captured {
         let (verifier, _) = Verifier::new("captured", scheme, url, secrets);
         match verifier.examine(RequestHead { method: &self.method, query, headers: &self.headers })? {
             Examined::Claim(claim) => claim.verify(Bytes::copy_from_slice(body), self.at),
-            Examined::MaybeProbe(_) => Err(Refusal::MissingHeader),
+            Examined::MaybeProbe(_) | Examined::Handshake(_) => Err(Refusal::MissingHeader),
         }
     }
 }

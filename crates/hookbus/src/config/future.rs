@@ -17,11 +17,10 @@ pub(super) enum Place {
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[],
-        Place::Server => &[("trusted-proxies", "leave it out: forwarding headers are never believed")],
+        Place::Server => &[],
         Place::Source => &[
             ("redact", "leave it out; bodies are forwarded as they came"),
             ("respond", "leave it out; accepted events are answered 200 with JSON"),
-            ("rate-limit", "leave it out"),
             ("max-event-age", "leave it out; the scheme's own window applies"),
         ],
         Place::Sink => &[("dead-letter", "leave it out; dead letters are kept in the data folder")],

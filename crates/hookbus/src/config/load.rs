@@ -152,6 +152,7 @@ impl<'r> Reading<'r> {
         let Some(mut table) = self.section(root, "server") else { return Some(Server::default()) };
         future::refuse(Place::Server, &mut table, &mut self.problems);
         let server: Server = self.read(&table)?;
+        self.problems.extend(server.problems(&table));
         let limits = &server.limits;
         let headers = limits.headers.get();
         let mut wrong = |message: String| self.problems.push(table.problem_at("limits", message));
@@ -207,9 +208,12 @@ impl<'r> Reading<'r> {
             let source = self.collect(SourceConfig::read(&name, table));
             if let Some(source) = source.as_ref().filter(|source| source.secrets.is_empty()) {
                 let message = format!("source `{}` has no secret yet: every event gets 503", source.name);
-                self.warnings.push(
-                    Problem::new(span.clone(), message).help("the provider's test of the URL is answered"),
-                );
+                let help = if source.scheme.answers_without_secret() {
+                    "the provider's test of the URL is answered"
+                } else {
+                    "put it in as soon as the provider shows it"
+                };
+                self.warnings.push(Problem::new(span.clone(), message).help(help));
             }
             sources.push((span, name, source));
         }

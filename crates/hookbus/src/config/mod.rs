@@ -10,6 +10,8 @@ mod future;
 mod journal;
 mod load;
 mod mask;
+mod network;
+mod rate;
 mod route;
 mod schema;
 mod server;
@@ -26,8 +28,11 @@ pub use admin::Admin;
 pub use diagnostic::{ConfigError, Document, Mistakes};
 pub use journal::{DeadLetters, Dedup, Journal, Share, WhenFull};
 pub use load::ConfigText;
+pub use network::Network;
+pub(crate) use network::one_customer;
+pub use rate::RateLimit;
 pub use schema::schema;
-pub use server::{Limits, Server, ServerTls, Timeouts};
+pub use server::{ForwardingHeader, Limits, Server, ServerTls, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.

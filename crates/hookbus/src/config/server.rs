@@ -2,9 +2,14 @@
 
 use std::{borrow::Cow, net::SocketAddr, path::PathBuf};
 
-use hookbus_core::units::{ByteSize, Duration};
+use hookbus_core::{
+    config::{Problem, Table},
+    units::{ByteSize, Duration},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{Network, RateLimit};
 
 /// The listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -17,6 +22,14 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Certificate and key, where it takes HTTPS. Default: none, it takes HTTP.
     pub tls: Option<ServerTls>,
+    /// Proxies in front of the bridge, by network or address: only they are believed when they say whose requests they
+    /// pass on. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Which of its headers says so. Default: whichever a request has; where it has both and they differ, neither is
+    /// believed.
+    pub forwarding_header: Option<ForwardingHeader>,
+    /// Whether each connection of a trusted proxy begins with a PROXY header, version 1 or 2. Default: false.
+    pub proxy_protocol: bool,
     /// What one client or all together may take.
     pub limits: Limits,
     /// How long each step may take.
@@ -28,6 +41,9 @@ impl Default for Server {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
             tls: None,
+            trusted_proxies: Vec::new(),
+            forwarding_header: None,
+            proxy_protocol: false,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
@@ -46,6 +62,32 @@ pub struct ServerTls {
     pub key: PathBuf,
 }
 
+impl Server {
+    /// Keys that say nothing without another one.
+    pub(super) fn problems(&self, table: &Table<'_>) -> Vec<Problem> {
+        if table.has("trusted-proxies") {
+            return Vec::new();
+        }
+        let idle = ["forwarding-header", "proxy-protocol"].into_iter().filter(|key| table.has(key));
+        let problem = |key| {
+            let problem = table.problem_at(key, format!("`{key}` needs `trusted-proxies`: who is believed"));
+            problem.help("trusted-proxies = [\"10.0.0.0/8\"]")
+        };
+        idle.map(problem).collect()
+    }
+}
+
+/// The header by which a proxy says whose request it passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "forwarding-header")]
+pub enum ForwardingHeader {
+    /// `Forwarded`, of RFC 7239.
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+}
+
 pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
     let text = Cow::<str>::deserialize(input)?;
     let example = "\"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::1]:8080\"";
@@ -54,7 +96,7 @@ pub(super) fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr,
     text.parse().map_err(no_address)
 }
 
-/// Limits of the listener; at a limit the answer is 413, 431 or 503 with `Retry-After`.
+/// Limits of the listener; at a limit the answer is 413, 429, 431 or 503 with `Retry-After`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "limits")]
@@ -73,6 +115,9 @@ pub struct Limits {
     pub connections_per_address: Option<Count>,
     /// Requests in progress on one HTTP/2 connection, 1 to 1000. Default: 64.
     pub streams: Count,
+    /// Requests answered 4xx that one address may send; beyond that 429, before its bodies are read. An address that
+    /// has sent an authentic request within a day is not limited. Default: `1000/m`.
+    pub refused_per_address: RateLimit,
 }
 
 impl Default for Limits {
@@ -85,6 +130,7 @@ impl Default for Limits {
             connections: Count(1024),
             connections_per_address: None,
             streams: Count(64),
+            refused_per_address: RateLimit::per_minute(1000),
         }
     }
 }

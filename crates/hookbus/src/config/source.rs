@@ -13,7 +13,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::future::{self, Place};
+use super::{
+    RateLimit,
+    future::{self, Place},
+};
 
 /// Providers whose rules are known but need code of their own.
 const NEED_CODE: [&str; 4] = ["twilio", "livekit", "adyen-standard", "microsoft-graph"];
@@ -32,12 +35,16 @@ pub struct SourceConfig {
     pub secrets: Vec<SecretRef>,
     /// The URL the provider calls, for schemes that sign it.
     pub public_url: Option<String>,
+    /// Where the token is that the provider's handshakes have to have.
+    pub verify_token: Option<SecretRef>,
     /// When a request is answered.
     pub ack: Ack,
     /// How long a request waits for that.
     pub ack_timeout: Duration,
     /// What keeps its order.
     pub order: Order,
+    /// How many authentic requests it may send.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Which events of a source stay in order.
@@ -78,6 +85,8 @@ pub(super) struct SourceTable {
     /// The URL the provider calls, for schemes that sign it.
     #[schemars(with = "Option<String>")]
     public_url: Option<Spanned<String>>,
+    /// The token that the provider was told to send when it tests the URL; for providers that do, such as `meta`.
+    verify_token: Option<SecretRef>,
     /// When a request is answered: once the journal has the event, or once all its sinks have it. Default: `journal`.
     #[serde(default)]
     ack: Ack,
@@ -87,6 +96,8 @@ pub(super) struct SourceTable {
     /// Which events stay in order. Default: `subject`.
     #[serde(default)]
     order: Order,
+    /// How many authentic requests are taken in a length of time; beyond that 429. Default: no limit.
+    rate_limit: Option<RateLimit>,
 }
 
 impl SourceConfig {
@@ -127,15 +138,18 @@ impl SourceConfig {
                 table.problem_at("provider", "this scheme signs the URL, so `public-url` is needed");
             problems.push(problem.help(format!("public-url = \"https://hooks.example.com/hooks/{name}\"")));
         }
+        problems.extend(scheme.as_ref().and_then(|scheme| verify_token(scheme, &table)));
         match scheme {
             Some(scheme) if problems.is_empty() => Ok(Self {
                 name: name.into(),
                 scheme,
                 secrets: read.secrets,
                 public_url: read.public_url.map(Spanned::into_inner),
+                verify_token: read.verify_token,
                 ack: read.ack,
                 ack_timeout: read.ack_timeout.map_or(Duration::from_secs(2), Spanned::into_inner),
                 order: read.order,
+                rate_limit: read.rate_limit,
             }),
             _ => Err(problems),
         }
@@ -168,7 +182,33 @@ impl SourceConfig {
             let (bytes, source, place) = (secret.expose().len(), &self.name, &self.secrets[index]);
             tracing::warn!(%source, %place, bytes, "this secret is short enough to be guessed");
         }
+        let verifier = match self.verify_token.as_ref().map(|token| token.resolve(base)) {
+            Some(Ok(token)) => verifier.with_verify_token(&token),
+            Some(Err(error)) => {
+                wrong.push(at_source(format!("the verify token: {error}")));
+                verifier
+            }
+            None => verifier,
+        };
         if wrong.is_empty() { Ok(verifier) } else { Err(wrong) }
+    }
+}
+
+/// A verify token is there exactly where handshakes have one.
+fn verify_token(scheme: &Scheme, table: &Table<'_>) -> Option<Problem> {
+    match (scheme.needs_verify_token(), table.has("verify-token")) {
+        (true, false) => {
+            let provider = scheme.handshake().unwrap_or_default();
+            let message = format!("`{provider}` tests the URL with a token, so `verify-token` is needed");
+            let help =
+                "verify-token = { env = \"NAME\" }: the token that the provider is given beside the URL";
+            Some(table.problem_at("provider", message).help(help))
+        }
+        (false, true) => {
+            let message = "`verify-token` is given, but this provider does not test the URL with one";
+            Some(table.problem_at("verify-token", message).help("leave it out"))
+        }
+        _ => None,
     }
 }
 

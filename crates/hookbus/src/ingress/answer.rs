@@ -43,14 +43,14 @@ impl Problem {
         )
     }
 
-    /// Only POST.
-    pub(super) const fn method() -> Self {
+    /// Only POST, and GET for handshakes.
+    pub(super) const fn method(allow: &'static str) -> Self {
         let problem = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             Answered::MethodNotAllowed,
             "webhooks are sent by POST",
         );
-        Self { allow: Some("POST"), ..problem }
+        Self { allow: Some(allow), ..problem }
     }
 
     /// The body is longer than `limits.body`.
@@ -105,6 +105,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Answered::Busy, detail).retry(Duration::from_secs(1))
     }
 
+    /// Too much came from one address in vain.
+    pub(super) const fn address_limited(wait: Duration) -> Self {
+        let detail = "too many requests from this address were refused; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::AddressLimited, detail).retry(wait)
+    }
+
+    /// The source sends more than `rate-limit`.
+    pub(super) const fn source_limited(wait: Duration) -> Self {
+        let detail = "this source sends more than it may; send it again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Answered::SourceLimited, detail).retry(wait)
+    }
+
     /// The source has no usable secret.
     pub(super) const fn awaiting_secret() -> Self {
         let detail = "this source has no usable secret yet; send it again later";
@@ -122,6 +134,9 @@ impl Problem {
     pub(super) const fn refused(refusal: Refusal, reason: &'static str, detail: &'static str) -> Self {
         match refusal {
             Refusal::InvalidSecret => Self::awaiting_secret(),
+            _ if refusal.is_of_handshake() => {
+                Self { reason, ..Self::new(StatusCode::FORBIDDEN, Answered::Refused, detail) }
+            }
             _ => Self { reason, ..Self::new(StatusCode::UNAUTHORIZED, Answered::Refused, detail) },
         }
     }
@@ -140,6 +155,11 @@ impl Problem {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         answer
+    }
+
+    /// Whether its client brought it about: it counts against the allowance of an address.
+    pub(super) fn is_clients(&self) -> bool {
+        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS
     }
 
     /// What it counts as.
@@ -197,11 +217,6 @@ pub(super) fn accepted(id: &EventId, accepted: Disposition) -> (Answer, Answered
     body.extend_from_slice(answered.as_str().as_bytes());
     body.extend_from_slice(b"\"}");
     (json_answer(body), answered)
-}
-
-/// The answer to a provider's test of the URL.
-pub(super) fn probe() -> (Answer, Answered) {
-    (json_answer(b"{\"id\":null,\"status\":\"ignored\"}".to_vec()), Answered::Probe)
 }
 
 fn json_answer(body: Vec<u8>) -> Answer {

@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     Ingress,
     answer::{Answer, Problem},
+    client::greeting,
     connections::Place,
     http2,
     stream::{FAREWELL, Stream},
@@ -30,9 +31,18 @@ pub(super) struct Served {
 }
 
 /// Serves one connection until it ends or is told to.
-pub(super) async fn serve(ingress: Arc<Ingress>, stream: TcpStream, place: Place, stopping: Arc<AtomicBool>) {
+pub(super) async fn serve(
+    ingress: Arc<Ingress>,
+    mut stream: TcpStream,
+    place: Place,
+    stopping: Arc<AtomicBool>,
+) {
     let served = Served { ingress, connection: Arc::clone(&place.connection), stopping };
-    // What a proxy says of the client before all else would be read here, from the bare socket.
+    // What a proxy says of the client comes before all else, TLS included.
+    let (proxies, metrics) = (&served.ingress.proxies, &served.ingress.metrics.connections);
+    if !greeting::introduced(proxies, metrics, &mut stream, &place).await {
+        return;
+    }
     let opened = tokio::select! {
         opened = open(&served, stream) => opened,
         () = served.connection.end.notified() => None,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     body::LINGER,
+    client::Sender,
     work::{Connection, Phase},
 };
 use crate::{
@@ -66,26 +67,36 @@ impl Connections {
     /// Lets a connection in. At a limit the longest idle one (of the same address, at that address's limit) is told
     /// to end, and the new one comes in beside it while it does; where none can go, or too many are ending, the new
     /// one stays out.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let peer = network(peer);
+    ///
+    /// A trusted proxy has no share: it opens connections for everybody.
+    pub(super) fn admit(self: &Arc<Self>, peer: impl Into<Sender>) -> Option<Place> {
+        let peer = peer.into();
         let mut open = self.lock();
-        let of_peer = open.by_address.get(&peer).copied().unwrap_or_default();
-        if of_peer >= self.per_address || open.all.len() - open.evicted >= self.limit {
-            if open.evicted >= self.limit.div_ceil(4) {
-                return None;
-            }
-            let only = (of_peer >= self.per_address).then_some(peer);
-            let longest = open.longest_idle(only)?;
-            open.evict(longest);
-            self.metrics.closed_for_room();
-        }
+        let is_full = open.all.len() - open.evicted >= self.limit;
+        self.make_room(&mut open, peer.share(), is_full)?;
         open.number += 1;
         let number = open.number;
         let connection = Arc::new(Connection::new(peer));
         open.all.insert(number, Arc::clone(&connection));
-        *open.by_address.entry(peer).or_default() += 1;
+        open.join_address(&connection);
         self.metrics.opened();
         Some(Place { connections: Arc::clone(self), number, connection })
+    }
+
+    /// Tells one to end where one more of this share, or of all, would be too many. Nothing where none can.
+    fn make_room(&self, open: &mut Open, share: Option<IpAddr>, is_full: bool) -> Option<()> {
+        let of_share =
+            share.filter(|share| open.by_address.get(share).is_some_and(|count| *count >= self.per_address));
+        if of_share.is_none() && !is_full {
+            return Some(());
+        }
+        if open.evicted >= self.limit.div_ceil(4) {
+            return None;
+        }
+        let longest = open.longest_idle(of_share)?;
+        open.evict(longest);
+        self.metrics.closed_for_room();
+        Some(())
     }
 
     /// Tells every connection that has overstayed its phase to end.
@@ -144,7 +155,8 @@ impl Connections {
 
 impl Open {
     fn longest_idle(&self, only: Option<IpAddr>) -> Option<u64> {
-        let mine = self.all.iter().filter(|(_, connection)| only.is_none_or(|peer| connection.peer == peer));
+        let mine =
+            self.all.iter().filter(|(_, connection)| only.is_none() || connection.sender().share() == only);
         // One that is sending goes only where none is idle: slow senders must not keep others out. One whose request
         // is complete never goes.
         let rank = |connection: &Connection| match connection.phase() {
@@ -177,22 +189,38 @@ impl Open {
         }
     }
 
+    fn join_address(&mut self, connection: &Connection) {
+        if let Some(share) = connection.sender().share() {
+            *self.by_address.entry(share).or_default() += 1;
+        }
+    }
+
     fn leave_address(&mut self, connection: &Connection) {
-        if let Some(count) = self.by_address.get_mut(&connection.peer) {
+        let Some(share) = connection.sender().share() else { return };
+        if let Some(count) = self.by_address.get_mut(&share) {
             *count -= 1;
             if *count == 0 {
-                self.by_address.remove(&connection.peer);
+                self.by_address.remove(&share);
             }
         }
     }
 }
 
-/// What counts as one address: an IPv4 address, however it is written, or an IPv6 network of 64 bits, which one
-/// customer has whole.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(peer) => Ipv6Addr::from_bits(peer.to_bits() >> 64 << 64).into(),
-        peer => peer,
+impl Place {
+    /// Counts a connection of a trusted proxy towards the share of the client that the proxy names, as if that had come
+    /// itself. False where there is no room for one more of it; then the connection is to end.
+    pub(super) fn belongs_to(&self, client: Sender) -> bool {
+        let mut open = self.connections.lock();
+        // One that was told to end does not count any more, and one counts only once.
+        if self.connection.is_evicted() || self.connection.is_named() {
+            return false;
+        }
+        if self.connections.make_room(&mut open, client.share(), false).is_none() {
+            return false;
+        }
+        self.connection.name(client);
+        open.join_address(&self.connection);
+        true
     }
 }
 
@@ -209,7 +237,10 @@ mod tests {
     use hookbus_core::units;
 
     use super::*;
-    use crate::{config::Limits, ingress::work::Work};
+    use crate::{
+        config::{Limits, Server},
+        ingress::{client::Proxies, work::Work},
+    };
 
     fn connections(limit: usize, per_address: usize) -> Arc<Connections> {
         let count = |count: usize| count.try_into().unwrap();
@@ -260,6 +291,12 @@ mod tests {
         assert_eq!(places.len(), 8 + 2, "the limit, and a quarter of it that is ending");
     }
 
+    /// A trusted proxy at 127.0.0.9.
+    fn proxies() -> Proxies {
+        let trusted_proxies = vec!["127.0.0.9".parse().unwrap()];
+        Proxies::new(&Server { trusted_proxies, ..Server::default() })
+    }
+
     #[test]
     fn while_stopping_streams_are_left_to_end() {
         let connections = connections(3, 3);
@@ -275,10 +312,36 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_is_one_address() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:127.0.0.1"), of("127.0.0.1"));
+    fn a_trusted_proxy_has_no_share() {
+        let (connections, proxies) = (connections(8, 1), proxies());
+        let proxy = proxies.sender([127, 0, 0, 9].into());
+        let places: Vec<_> = (0..8).filter_map(|_| connections.admit(proxy)).collect();
+        assert!(places.len() == 8 && !places.iter().any(told_to_end));
+        drop(places);
+        assert!(connections.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn connections_of_a_proxy_count_towards_the_clients_it_names() {
+        let (connections, proxies) = (connections(8, 2), proxies());
+        let proxy = proxies.sender([127, 0, 0, 9].into());
+        let [one, two] = [1, 2].map(|last| proxies.named([127, 0, 0, last].into()));
+        let named = |client| {
+            let place = connections.admit(proxy).unwrap();
+            (place.belongs_to(client), place)
+        };
+        let (other, first, second) = (named(two), named(one), named(one));
+        let _second = Work::begin(&second.1.connection);
+        assert!(other.0 && first.0 && second.0 && !told_to_end(&first.1));
+        let third = named(one);
+        assert!(third.0 && told_to_end(&first.1) && !told_to_end(&other.1));
+        assert_eq!(third.1.connection.sender(), one);
+        let _third = Work::begin(&third.1.connection);
+        let fourth = named(one);
+        assert!(!fourth.0, "all of its share are at work");
+        assert!(!told_to_end(&other.1) && !told_to_end(&second.1));
+        assert!(named(two).0);
+        drop((other, first, second, third, fourth));
+        assert!(connections.lock().by_address.is_empty());
     }
 }

@@ -10,10 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use hookbus_core::{
-    Refusal, RequestHead, VerifiedEvent,
-    verify::{Examined, UnsignedProbe},
+    HandshakeAnswer, Refusal, RequestHead, VerifiedEvent,
+    verify::{Examined, Received, UnsignedProbe},
 };
-use http::{Method, Request, header::EXPECT, request::Parts};
+use http::{Request, header::EXPECT, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ use super::{
     Ingress, Source,
     answer::{self, Answer, Problem},
     body::{self, Unread},
+    client::Client,
+    handshake,
     work::{Phase, Work},
 };
 use crate::metrics::Answered;
@@ -28,7 +30,7 @@ use crate::metrics::Answered;
 /// What a request comes to before it is answered.
 enum Read {
     Event(VerifiedEvent),
-    Probe,
+    Handshake(HandshakeAnswer),
 }
 
 impl Ingress {
@@ -41,15 +43,17 @@ impl Ingress {
     ) -> Answer {
         let (head, mut body) = request.into_parts();
         let source = self.source(&head);
+        let client = self.proxies.client(doing.sender(), &head.headers);
         let counting = source.map_or(&*self.metrics.no_source, |source| &*source.metrics).begin();
-        let responded = self.respond(source, &head, &mut body, doing).await;
+        let responded = self.respond(source, client, &head, &mut body, doing).await;
         counting.answered(responded.as_ref().map_or_else(Problem::answered, |(_, answered)| *answered));
         // Looked at now, not before: else a client would send its next request into a connection that is closed.
         let stopping = stopping.load(Ordering::Acquire);
         let (answer, last) = match responded {
             Ok((answer, _)) => (answer, stopping),
             Err(problem) => {
-                tracing::debug!(path = head.uri.path(), reason = problem.reason(), "request not accepted");
+                tracing::debug!(path = head.uri.path(), reason = problem.reason(), %client, "request not accepted");
+                self.answered(&problem, client);
                 if doing.is_multiplexed() {
                     // Its stream ends alone: the client is told to send no more of the body.
                     return problem.answer();
@@ -75,22 +79,23 @@ impl Ingress {
     async fn respond(
         &self,
         source: Option<&Source>,
+        client: Client,
         head: &Parts,
         body: &mut Incoming,
         doing: &mut Work,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
-        if head.method != Method::POST {
-            return Err(Problem::method());
-        }
+        handshake::check_method(&source.verifier, &head.method)?;
+        self.admit(source, client)?;
         let mut room = source.share.reserve();
         doing.enter(Phase::Body);
-        let read = self.read(source, head, body, &mut room).await;
+        let read = self.read(source, client, head, body, &mut room).await;
         doing.enter(Phase::Request);
         let event = match read? {
             Read::Event(event) => event,
-            Read::Probe => return Ok(answer::probe()),
+            Read::Handshake(answer) => return Ok(source.handshakes.answered(answer)),
         };
+        self.verified(source, client)?;
         // Only what is authentic takes a place among the requests in progress.
         let _working = self.requests.try_acquire().map_err(|_| Problem::busy())?;
         let id = event.id().clone();
@@ -117,6 +122,7 @@ impl Ingress {
     async fn read(
         &self,
         source: &Source,
+        client: Client,
         head: &Parts,
         body: &mut Incoming,
         room: &mut super::budget::Reservation,
@@ -127,7 +133,7 @@ impl Ingress {
             return Err(Problem::too_large());
         }
         let refused = |refusal: Refusal| {
-            source.refusals.note(refusal.as_str());
+            source.refusals.note(refusal.as_str(), client);
             source.metrics.refused(refusal);
             Problem::refused(refusal, refusal.as_str(), refusal.explain())
         };
@@ -138,7 +144,10 @@ impl Ingress {
             Examined::Claim(claim) => {
                 let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
                 source.metrics.read(body.len());
-                claim.verify(body, SystemTime::now()).map(Read::Event).map_err(refused)
+                match claim.receive(body, SystemTime::now()).map_err(refused)? {
+                    Received::Event(event) => Ok(Read::Event(event)),
+                    Received::Handshake(answer) => Ok(Read::Handshake(answer)),
+                }
             }
             Examined::MaybeProbe(probe) => {
                 let short = match body::read(body, UnsignedProbe::MAX_BODY, deadline, room).await {
@@ -147,7 +156,11 @@ impl Ingress {
                     read => read.map_err(unread)?,
                 };
                 source.metrics.read(short.len());
-                probe.check(&short).map(|()| Read::Probe).map_err(refused)
+                probe.check(&short).map(Read::Handshake).map_err(refused)
+            }
+            Examined::Handshake(answer) => {
+                body::read(body, HandshakeAnswer::MAX_REQUEST_BODY, deadline, room).await.map_err(unread)?;
+                Ok(Read::Handshake(answer))
             }
         }
     }

@@ -102,7 +102,9 @@ impl Listener {
     }
 
     fn open(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(place) = self.connections.admit(peer.ip()) else { return self.turn_away(stream) };
+        let Some(place) = self.connections.admit(self.ingress.proxies.sender(peer.ip())) else {
+            return self.turn_away(stream);
+        };
         // Answers are small and complete: waiting for more to send with them only delays them.
         let _ = stream.set_nodelay(true);
         tokio::spawn(connection::serve(Arc::clone(&self.ingress), stream, place, Arc::clone(&self.stopping)));

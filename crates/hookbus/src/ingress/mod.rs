@@ -3,18 +3,22 @@
 mod answer;
 mod body;
 mod budget;
+pub(crate) mod client;
 mod connection;
 mod connections;
 mod handler;
+mod handshake;
 mod http2;
 mod listener;
+mod rates;
 mod refusals;
+mod seldom;
 mod stream;
 pub(crate) mod tls;
 mod watched;
 mod work;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 use hookbus_core::Verifier;
 use tokio::sync::Semaphore;
@@ -28,6 +32,9 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
 };
 use budget::Share;
+use client::Proxies;
+use handshake::Handshakes;
+use rates::{Addresses, Pace, Taken};
 use refusals::Refusals;
 use tls::Tls;
 
@@ -39,6 +46,10 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    proxies: Arc<Proxies>,
+    /// How fast an address may send in vain.
+    pace: Pace,
+    addresses: Arc<Addresses>,
     /// Nothing where it takes HTTP in clear.
     tls: Option<Arc<Tls>>,
 }
@@ -49,7 +60,11 @@ pub(crate) struct Source {
     waiting: Waiting,
     share: Arc<Share>,
     refusals: Refusals,
+    handshakes: Handshakes,
     metrics: Arc<SourceMetrics>,
+    /// How fast it may send, where that is limited.
+    pace: Option<Pace>,
+    taken: Arc<Taken>,
 }
 
 impl Source {
@@ -60,7 +75,9 @@ impl Source {
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         let refusals = Refusals::new(verifier.source());
-        Self { verifier, waiting, share: budget.share(), refusals, metrics }
+        let handshakes = Handshakes::new(verifier.source());
+        let taken = Arc::new(Taken::new(Instant::now()));
+        Self { verifier, waiting, share: budget.share(), refusals, handshakes, metrics, pace: None, taken }
     }
 }
 
@@ -74,7 +91,14 @@ impl Ingress {
     ) -> Self {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let requests = Semaphore::new(limits.requests.0.min(Semaphore::MAX_PERMITS));
-        Self { sources, acceptor, limits, timeouts, metrics, requests, tls: None }
+        let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
+        let addresses = Arc::new(Addresses::new(Instant::now()));
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, tls: None }
+    }
+
+    /// Believes these proxies, and nobody else, about who the client is.
+    pub(crate) fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies: Arc::new(proxies), ..self }
     }
 
     /// Takes HTTPS only, where there is a certificate.

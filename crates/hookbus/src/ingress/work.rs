@@ -1,15 +1,16 @@
 //! What a connection is doing: the sum of its requests.
 
 use std::{
-    net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
+
+use super::client::Sender;
 
 /// Requests that a client may give up on one connection without waiting for the answer of any. Beyond that it is after
 /// the work they make, not after answers: opening a stream and resetting it costs it two small frames.
@@ -38,7 +39,10 @@ pub(super) enum Phase {
 /// no request costs a timer.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) peer: IpAddr,
+    /// Who is at its other end.
+    peer: Sender,
+    /// Whose connection the proxy at its other end says it is.
+    named: OnceLock<Sender>,
     doing: Mutex<Doing>,
     /// Told to end, to make room.
     evicted: AtomicBool,
@@ -81,9 +85,24 @@ impl Doing {
 }
 
 impl Connection {
-    pub(super) fn new(peer: IpAddr) -> Self {
-        let (evicted, cut) = Default::default();
-        Self { peer, doing: Mutex::new(Doing::new(Phase::New)), evicted, cut, end: Notify::new() }
+    pub(super) fn new(peer: Sender) -> Self {
+        let (named, evicted, cut) = Default::default();
+        Self { peer, named, doing: Mutex::new(Doing::new(Phase::New)), evicted, cut, end: Notify::new() }
+    }
+
+    /// Who sends on it.
+    pub(super) fn sender(&self) -> Sender {
+        *self.named.get().unwrap_or(&self.peer)
+    }
+
+    /// The proxy at its other end says whose it is; the first word stands.
+    pub(super) fn name(&self, client: Sender) {
+        let _ = self.named.set(client);
+    }
+
+    /// Whether a proxy has said whose it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.named.get().is_some()
     }
 
     /// What it is doing from now on, as long as there is no request.
@@ -201,6 +220,11 @@ impl Work {
         self.receiving = receiving;
     }
 
+    /// Who sends it, as far as its connection tells.
+    pub(super) fn sender(&self) -> Sender {
+        self.connection.sender()
+    }
+
     /// Whether other requests may be in progress beside it.
     pub(super) fn is_multiplexed(&self) -> bool {
         self.connection.is_multiplexed()
@@ -233,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_connection_with_many_requests_is_idle_only_without_any() {
-        let connection = Arc::new(Connection::new(IpAddr::from([127, 0, 0, 1])));
+        let connection = Arc::new(Connection::new(std::net::IpAddr::from([127, 0, 0, 1]).into()));
         let phase = || connection.phase().0;
         connection.multiplex();
         let (mut one, mut two) = (Work::begin(&connection), Work::begin(&connection));
@@ -254,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_client_that_only_gives_up_requests_is_cut_off() {
-        let connection = Arc::new(Connection::new(IpAddr::from([127, 0, 0, 1])));
+        let connection = Arc::new(Connection::new(std::net::IpAddr::from([127, 0, 0, 1]).into()));
         connection.multiplex();
         let give_up = |times| (0..times).for_each(|_| drop(Work::begin(&connection)));
         give_up(GIVEN_UP - 1);

@@ -80,6 +80,8 @@ metrics! {
     TLS_HANDSHAKES = Counter "hookbus_http_tls_handshakes_total" ["outcome"];
     /// When the certificate in use expires, in seconds since 1970; absent without TLS.
     TLS_EXPIRES = Gauge "hookbus_http_tls_certificate_expires_seconds" [];
+    /// Connections of trusted proxies that were closed because their PROXY header was missing or broken.
+    WITHOUT_PROXY_HEADER = Counter "hookbus_http_connections_without_proxy_header_total" [];
 
     /// Events that a sink took responsibility for.
     DELIVERED = Counter "hookbus_sink_delivered_events_total" ["sink"];

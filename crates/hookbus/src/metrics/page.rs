@@ -72,7 +72,8 @@ impl Metrics {
         page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])?;
         page.counters(&names::TLS_HANDSHAKES, all.handshakes().map(|(outcome, count)| ([outcome], count)))?;
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        page.gauges(&names::TLS_EXPIRES, all.certificate.now().map(|until| ([], seconds(until))))
+        page.gauges(&names::TLS_EXPIRES, all.certificate.now().map(|until| ([], seconds(until))))?;
+        page.counters(&names::WITHOUT_PROXY_HEADER, [([], get(&all.without_proxy_header))])
     }
 
     fn deliveries(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -24,9 +24,9 @@ pub(crate) enum Answered {
     Duplicate,
     /// 200: no route takes it.
     Ignored,
-    /// 200: a provider's test of the URL.
-    Probe,
-    /// 401: it did not verify.
+    /// A provider's test of the URL, answered as it wants.
+    Handshake,
+    /// 401: it did not verify; 403: a handshake that is not answered.
     Refused,
     /// 503: the source has no usable secret.
     AwaitingSecret,
@@ -52,14 +52,18 @@ pub(crate) enum Answered {
     HeadTooLarge,
     /// Nothing: its connection ended first.
     Abandoned,
+    /// 429: too much came from its address in vain.
+    AddressLimited,
+    /// 429: its source sends more than it may.
+    SourceLimited,
 }
 
 impl Answered {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored,
-        Self::Probe,
+        Self::Handshake,
         Self::Refused,
         Self::AwaitingSecret,
         Self::BodyTooLarge,
@@ -73,6 +77,8 @@ impl Answered {
         Self::UriTooLong,
         Self::HeadTooLarge,
         Self::Abandoned,
+        Self::AddressLimited,
+        Self::SourceLimited,
     ];
 
     /// In snake case, as problems and metrics show it.
@@ -81,7 +87,7 @@ impl Answered {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
             Self::Ignored => "ignored",
-            Self::Probe => "probe",
+            Self::Handshake => "handshake",
             Self::Refused => "refused",
             Self::AwaitingSecret => "awaiting_secret",
             Self::BodyTooLarge => "body_too_large",
@@ -95,6 +101,8 @@ impl Answered {
             Self::UriTooLong => "uri_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::Abandoned => "abandoned",
+            Self::AddressLimited => "address_limited",
+            Self::SourceLimited => "source_limited",
         }
     }
 
@@ -191,6 +199,7 @@ pub(crate) struct ConnectionMetrics {
     pub(super) turned_away: AtomicU64,
     pub(super) closed_for_room: AtomicU64,
     pub(super) received_bytes: AtomicU64,
+    pub(super) without_proxy_header: AtomicU64,
     handshakes: [AtomicU64; Handshake::ALL.len()],
     /// When the certificate in use expires.
     pub(crate) certificate: Reading<SystemTime>,
@@ -271,6 +280,11 @@ impl ConnectionMetrics {
         Handshake::ALL.into_iter().map(|one| (one.as_str(), self.handshakes[one as usize].load(Relaxed)))
     }
 
+    /// A trusted proxy sent no PROXY header, or a broken one.
+    pub(crate) fn without_proxy_header(&self) {
+        self.without_proxy_header.fetch_add(1, Relaxed);
+    }
+
     /// Bytes arrived.
     pub(crate) fn received(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Relaxed);
@@ -306,7 +320,7 @@ mod tests {
     #[test]
     fn every_answer_is_possible_somewhere() {
         let of = |source: &str| SourceMetrics::new(source.into()).answers().count();
-        assert_eq!((of("fastpix"), of("")), (13, 6));
+        assert_eq!((of("fastpix"), of("")), (15, 6));
         assert!(Answered::ALL.into_iter().all(|one| one.is_possible(true) || one.is_possible(false)));
     }
 }
