@@ -64,7 +64,7 @@ async fn connections_for_another_process() {
     let (tls, http2) =
         (over == Over::Http1Tls as u8 || over == Over::Http2Tls as u8, over >= Over::Http2 as u8);
     let trust = tls.then(|| {
-        let certificate = Certificate::read(&env::var_os("HOOKBUS_TEST_HOLD_CERT").unwrap());
+        let certificate = Certificate::read(env::var_os("HOOKBUS_TEST_HOLD_CERT").unwrap());
         if http2 { Trust::http2(&certificate) } else { Trust::http1(&certificate) }
     });
     let (at_once, mut clients) = (Arc::new(Semaphore::new(64)), JoinSet::new());

@@ -1,8 +1,17 @@
 //! Certificates, and clients that trust them.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs::default_provider,
@@ -24,6 +33,10 @@ impl Certificate {
     pub(crate) fn until(year: i32) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        // A name of its own, so that a client that trusts many finds the one that is meant.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("hookbus {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 1, 1));
         let certificate = params.self_signed(&key).unwrap();
         Self { der: certificate.der().clone(), cert: certificate.pem(), key: key.serialize_pem() }
