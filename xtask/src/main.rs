@@ -7,6 +7,7 @@ mod bench;
 mod brokers;
 mod conformance;
 mod fuzz;
+mod h2spec;
 mod lint;
 mod new_sink;
 mod run;
@@ -68,6 +69,8 @@ enum Command {
     /// Feed a target of `fuzz/` with made-up input for a while (installs cargo-fuzz if missing; needs nightly Rust).
     Fuzz(fuzz::Fuzz),
     Torture(torture::Torture),
+    /// Run h2spec, an independent suite for HTTP/2, against the bridge, in clear and over TLS (installs it with Go).
+    H2spec,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Scaffold => new_sink::check(&workspace)?,
         Command::Fuzz(fuzz) => fuzz.run()?,
         Command::Torture(what) => what.run()?,
+        Command::H2spec => h2spec::h2spec(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)
 }

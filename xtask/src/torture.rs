@@ -120,6 +120,19 @@ enum What {
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
         genuine: u64,
     },
+    /// Swap the certificate again and again beside requests over TLS: none fails.
+    Certificates {
+        /// How many times.
+        #[arg(default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        swaps: u64,
+    },
+    /// Treat bridges badly, over HTTP/1.1 and HTTP/2, in clear and by TLS: each input with its answer, and the CPU and
+    /// memory it costs.
+    Hostile {
+        /// How many connections idle at once.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=19_000))]
+        idle: u64,
+    },
     /// Fill a journal, and measure how soon a bridge with it is ready; then its memory over many events. Needs the
     /// journal's size and half as much again as free disk.
     Big {
@@ -179,7 +192,9 @@ impl What {
             | Self::PowerCuts { .. }
             | Self::Flood { .. }
             | Self::Reload { .. }
-            | Self::Restart { .. } => &[],
+            | Self::Restart { .. }
+            | Self::Certificates { .. }
+            | Self::Hostile { .. } => &[],
             Self::Faults { .. } | Self::Buses { .. } | Self::Outage { .. } | Self::Crash { .. } => &Kind::ALL,
             Self::Disk { .. } | Self::Big { .. } => &[Kind::Redis],
         }
@@ -207,6 +222,11 @@ impl What {
                 "restart::under_load_no_connection_is_refused_and_nothing_answered_is_lost",
                 &[("HOOKBUS_TEST_RESTARTS", restarts)],
             ),
+            Self::Certificates { swaps } => one(
+                "tls::certificates_are_swapped_under_load_without_a_failed_request",
+                &[("HOOKBUS_TEST_SWAPS", swaps)],
+            ),
+            Self::Hostile { idle } => one("hostile::", &[("HOOKBUS_TEST_IDLE", idle)]),
             Self::Faults { outages, clients } => one(
                 "faults::outage::",
                 &[("HOOKBUS_TEST_OUTAGES", outages), ("HOOKBUS_TEST_CLIENTS", clients)],
@@ -284,6 +304,8 @@ mod tests {
             ("flood", include_str!("../../tests/it/flood.rs")),
             ("faults::disk", include_str!("../../tests/it/faults/disk.rs")),
             ("faults::backlog", include_str!("../../tests/it/faults/backlog.rs")),
+            ("tls", include_str!("../../tests/it/tls.rs")),
+            ("hostile", include_str!("../../tests/it/hostile/crowds.rs")),
             ("buses", include_str!("../../tests/it/buses/mod.rs")),
             ("", include_str!("../../crates/hookbus-journal/tests/power_cut.rs")),
         ];
@@ -298,6 +320,8 @@ mod tests {
             crash(Victim::Bridge),
             crash(Victim::Broker),
             What::Outage { seconds: 1, rate: 1 },
+            What::Certificates { swaps: 1 },
+            What::Hostile { idle: 1 },
             What::Disk { rounds: 1, mib: 8 },
             What::Flood { seconds: 1, forged: 1, genuine: 1 },
             What::Big { gib: 1, events: 8 },

@@ -54,7 +54,7 @@ impl Engine {
 
     /// Counts what sinks have to get anew, where all of it is in memory: what damage took was counted and never came.
     pub(crate) fn recount(&self) {
-        for feed in &self.feeds {
+        for feed in self.feeds().iter() {
             // Under this lock nothing is added.
             let open = self.open();
             if self.told.load(Ordering::Acquire) < open.next_sequence {

@@ -40,7 +40,11 @@ pub enum RunError {
 
 impl Hookbus {
     /// A bridge that knows no sink yet.
+    ///
+    /// Makes aws-lc-rs the cryptography of this process for all that does TLS with rustls, unless another one was
+    /// installed before.
     pub fn builder() -> Builder {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Builder { registry: SinkRegistry::new(), failed: None }
     }
 }

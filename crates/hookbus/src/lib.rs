@@ -26,3 +26,4 @@ pub use bridge::{Applied, Bridge, Reload, ReloadError, Start, StartError, Summar
 pub use builder::{Builder, Hookbus, RunError};
 pub use config::{Config, ConfigText};
 pub use hookbus_core as core;
+pub use ingress::tls::{TlsError, TlsFile};

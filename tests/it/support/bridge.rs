@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
+use super::{Certificate, Client, DeadLetter, PATIENCE, Provider, Written, http::Response};
 
 /// The configuration in a bridge's folder.
 const CONFIG: &str = "hookbus.toml";
@@ -116,6 +116,15 @@ impl Bridge {
     /// Starts the binary and waits until it listens.
     pub(crate) async fn start(setup: Setup) -> Self {
         Self::start_with(&setup.config()).await
+    }
+
+    /// The same with HTTPS, under this certificate. It is in `tls/cert.pem` and `tls/key.pem`; `tls` is a link.
+    pub(crate) async fn start_tls(setup: Setup, certificate: &Certificate) -> Self {
+        const TLS: &str = "tls = { cert = \"tls/cert.pem\", key = \"tls/key.pem\" }";
+        assert_eq!(setup.server, "");
+        let folder = Self::folder(&Setup { server: TLS, ..setup }.config());
+        certificate.install(&folder.path().join("tls"));
+        Self::start_in(folder, Passing::default()).await
     }
 
     /// The same with this configuration. Secrets of both providers are beside it, each in a file.

@@ -6,18 +6,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, split},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, tls::Trust, until, wire::Wire};
 
 /// A connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Wire,
     /// Received, but not yet part of a response.
     ahead: Vec<u8>,
 }
@@ -36,7 +38,13 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = in_time(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, ahead: Vec::new() })
+        Ok(Self { stream: Wire::Tcp(stream), ahead: Vec::new() })
+    }
+
+    /// Connects and shakes hands.
+    pub(crate) async fn connect_tls(address: SocketAddr, trust: &Trust) -> io::Result<Self> {
+        let stream = in_time(trust.connect(address)).await?;
+        Ok(Self { stream: Wire::Tls(Box::new(stream)), ahead: Vec::new() })
     }
 
     /// Connects from an address of this machine.
@@ -45,7 +53,7 @@ impl Client {
         socket.bind((from, 0).into())?;
         let stream = in_time(socket.connect(to)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, ahead: Vec::new() })
+        Ok(Self { stream: Wire::Tcp(stream), ahead: Vec::new() })
     }
 
     /// Connects with little room for answers, so that few fill it.
@@ -53,7 +61,7 @@ impl Client {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4096)?;
         let stream = in_time(socket.connect(address)).await?;
-        Ok(Self { stream, ahead: Vec::new() })
+        Ok(Self { stream: Wire::Tcp(stream), ahead: Vec::new() })
     }
 
     /// Sends the same again and again and reads nothing, until the other side takes no more of it for a
@@ -65,13 +73,14 @@ impl Client {
 
     /// Waits until the other side takes no more because it has ended the connection, whatever it sent before.
     pub(crate) async fn hung_up(&mut self) {
-        let gone = || self.stream.try_write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+        let gone =
+            || self.stream.tcp().try_write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
         until("the connection is ended", gone).await;
     }
 
     /// The address of the other side.
     pub(crate) fn peer(&self) -> SocketAddr {
-        self.stream.peer_addr().unwrap()
+        self.stream.tcp().peer_addr().unwrap()
     }
 
     /// Says that nothing more will be sent.
@@ -91,7 +100,8 @@ impl Client {
         mut piece: impl FnMut() -> Option<Vec<u8>>,
     ) -> (usize, io::Result<Response>) {
         let mut sent = 0;
-        let (reader, mut writer) = self.stream.split();
+        let mut read = Vec::new();
+        let (mut reader, mut writer) = split(&mut self.stream);
         let sending = async {
             while let Some(bytes) = piece() {
                 // Cut off by an answer: what it says comes out below.
@@ -104,8 +114,9 @@ impl Client {
         };
         tokio::select! {
             () = sending => {}
-            _ = in_time(async { reader.readable().await }) => {}
+            _ = in_time(reader.read_buf(&mut read)) => {}
         }
+        self.ahead.append(&mut read);
         (sent, self.receive().await)
     }
 
@@ -145,7 +156,7 @@ impl Client {
     /// Whether the other side has ended the connection by now, without waiting.
     pub(crate) fn has_ended(&self) -> bool {
         let mut byte = [0];
-        match self.stream.try_read(&mut byte) {
+        match self.stream.tcp().try_read(&mut byte) {
             Ok(count) => {
                 assert_eq!(count, 0, "something was received that nobody asked for");
                 true
@@ -156,6 +167,15 @@ impl Client {
 }
 
 impl Response {
+    /// One that a library received.
+    pub(crate) fn new(head: &http::response::Parts, body: &Bytes) -> Self {
+        let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.as_str().to_owned(), value.to_str().unwrap().to_owned())
+        };
+        let headers = head.headers.iter().map(header).collect();
+        Self { status: head.status.as_u16(), headers, body: body.to_vec() }
+    }
+
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -239,6 +259,6 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Response, usize)>> {
     Ok(Some((response, body + length)))
 }
 
-async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(crate) async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(PATIENCE, step).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }

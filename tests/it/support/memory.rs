@@ -27,6 +27,34 @@ impl Memory {
     }
 }
 
+/// What a bridge takes for something that is done to it.
+pub(crate) struct Cost {
+    cpu: u64,
+    rss: u64,
+}
+
+impl Cost {
+    /// Begins to count; the highest memory so far is forgotten.
+    pub(crate) fn begin(bridge: &Bridge) -> Self {
+        fs::write(format!("/proc/{}/clear_refs", bridge.pid().as_raw_nonzero()), "5").unwrap();
+        Self { cpu: ticks(bridge), rss: kibibytes(bridge, "VmRSS:") }
+    }
+
+    /// Milliseconds of CPU since then, and KiB of memory: before, and at the peak.
+    pub(crate) fn end(&self, bridge: &Bridge) -> (u64, u64, u64) {
+        let per_second = rustix::param::clock_ticks_per_second();
+        ((ticks(bridge) - self.cpu) * 1000 / per_second, self.rss, kibibytes(bridge, "VmHWM:"))
+    }
+}
+
+/// Time on the CPU, of all threads, in user mode and in the kernel.
+fn ticks(bridge: &Bridge) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", bridge.pid().as_raw_nonzero())).unwrap();
+    // The name, in parentheses, may hold anything.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 /// What a bridge holds now, and the most it ever held, in MiB.
 pub(crate) fn held(bridge: &Bridge) -> (u64, u64) {
     (kibibytes(bridge, "VmRSS:") / 1024, kibibytes(bridge, "VmHWM:") / 1024)

@@ -4,11 +4,15 @@
 mod ack;
 mod bridge;
 pub(crate) mod bus;
+mod frames;
 mod http;
+mod http2;
 mod memory;
 mod openmetrics;
 mod provider;
 mod proxy;
+mod tls;
+mod wire;
 mod written;
 
 use std::{
@@ -25,11 +29,14 @@ use tokio::{
 pub(crate) use self::{
     ack::Ack,
     bridge::{Bridge, Passing, Setup},
+    frames::{Frame, Frames, block, frame},
     http::{Client, Response, chunk, head, post},
-    memory::{Memory, held},
+    http2::Http2,
+    memory::{Cost, Memory, held},
     openmetrics::Figures,
     provider::Provider,
     proxy::{Proxy, Says, version_2},
+    tls::{Certificate, Trust},
     written::{DeadLetter, Written},
 };
 

@@ -19,7 +19,7 @@ use crate::{
     admin::{Admin, JournalState},
     config::Config,
     dead_letters::Unavailable,
-    ingress::Listener,
+    ingress::{Listener, tls::TlsError},
     journal::RunningJournal,
     rejected::Watch,
 };
@@ -65,6 +65,9 @@ pub enum StartError {
     /// A sink could not be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The listener's certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A route has an address its sink does not take.
     #[error(transparent)]
     Route(#[from] Unaddressable),

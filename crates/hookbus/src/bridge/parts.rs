@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, Order, Outline, Server, SourceConfig},
     control::Today,
     dead_letters::LetterBox,
-    ingress::{Carried, Current, Ingress, Rebind, Source, client::Proxies},
+    ingress::{Carried, Current, Ingress, Rebind, Source, client::Proxies, tls::Tls},
     journal::RunningJournal,
     lane::Groups,
     metrics::Metrics,
@@ -100,11 +100,12 @@ pub(super) struct Answering<'a> {
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) rejected: &'a Rejected,
     pub(super) carried: &'a Carried,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Answering<'_> {
     pub(super) fn ingress(self) -> Ingress {
-        let Self { sources, verifiers, server, acceptor, metrics, rejected, carried } = self;
+        let Self { sources, verifiers, server, acceptor, metrics, rejected, carried, tls } = self;
         let (limits, timeouts) = (server.limits.clone(), server.timeouts.clone());
         let source = |(source, verifier): (&SourceConfig, Arc<Verifier>)| {
             let waiting = Waiting { ack: source.ack, ack_timeout: source.ack_timeout.get() };
@@ -116,6 +117,7 @@ impl Answering<'_> {
         let sources = sources.iter().zip(verifiers).map(source).collect();
         Ingress::new(sources, acceptor, limits, timeouts, Arc::clone(metrics), carried)
             .behind(Proxies::new(server))
+            .with_tls(tls)
     }
 }
 

@@ -17,7 +17,10 @@ use crate::{
     config::{Ack, Config, redactions},
     control::{ByJournal, Redrive, Today},
     dead_letters::{LetterBox, Unavailable},
-    ingress::{Carried, Current, Listener, Socket},
+    ingress::{
+        Carried, Current, Listener, Socket,
+        tls::{Tls, TlsPaths},
+    },
     journal::{Opening, RunningJournal},
     rejected::Rejected,
     lane::Groups,
@@ -83,6 +86,7 @@ impl Start {
         if !wrong.is_empty() {
             return Err(StartError::Secrets(wrong));
         }
+        let tls = server.tls.as_ref().map(|files| Tls::followed(TlsPaths::new(&base, files))).transpose()?;
         let router = Router::new(sources.iter().map(|source| Arc::clone(&source.name)), &routes)?
             .redacting(redactions(&sources));
         let groups = Arc::new(Groups::new(orders(&sources)));
@@ -153,9 +157,15 @@ impl Start {
             metrics: &metrics,
             rejected: &rejected,
             carried: &carried,
+            tls,
         }
         .ingress();
         let current = Arc::new(Current::from_pointee(ingress));
+        let serving = Arc::downgrade(&current);
+        metrics.connections.certificate.from(move || {
+            let current = serving.upgrade()?;
+            current.load().tls().map(|tls| tls.keys().validity().until)
+        });
         let bound = bind(server.listen, server_socket, until).await;
         let listening = bound.and_then(|socket| socket.address().map(|address| (socket, address)));
         let (socket, address) = match listening {

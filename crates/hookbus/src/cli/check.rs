@@ -7,7 +7,10 @@ use hookbus_core::{Router, SinkRegistry};
 use serde_json::json;
 
 use super::{FAILURE, Global, Outcome, note, print};
-use crate::config::{Config, ConfigError, ConfigText};
+use crate::{
+    config::{Config, ConfigError, ConfigText},
+    ingress::tls::{self, TlsPaths},
+};
 
 #[derive(Args)]
 pub(super) struct Check {
@@ -41,12 +44,24 @@ impl Check {
             );
             wrong.extend(config.sinks.iter().flat_map(|sink| sink.missing_credentials(&config.base)));
         }
+        let tls = config.server.tls.as_ref().filter(|_| !self.no_secrets);
+        let tls = match tls.map(|files| tls::check(&TlsPaths::new(&config.base, files))).transpose() {
+            Ok(validity) => validity,
+            Err(error) => {
+                wrong.push(error.to_string());
+                None
+            }
+        };
         if global.json {
             let mut problems = warnings.to_json();
             if let Some(problems) = problems.as_array_mut() {
                 problems.extend(wrong.iter().map(|message| json!({ "level": "error", "message": message })));
             }
-            print(&json!({ "ok": wrong.is_empty(), "problems": problems }).to_string())?;
+            let expires = tls.map(|validity| validity.until_text());
+            print(
+                &json!({ "ok": wrong.is_empty(), "problems": problems, "certificate-expires": expires })
+                    .to_string(),
+            )?;
         } else {
             if !warnings.is_empty() {
                 note(&warnings);
@@ -58,6 +73,9 @@ impl Check {
                 let counts = counts
                     .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
                 print(&format!("{}: sound; {}", global.config.display(), counts.join(", ")))?;
+                if let Some(validity) = tls {
+                    print(&format!("the TLS certificate {validity}"))?;
+                }
             }
         }
         Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })

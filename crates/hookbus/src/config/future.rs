@@ -16,7 +16,7 @@ pub(super) enum Place {
 fn keys(place: Place) -> &'static [(&'static str, &'static str)] {
     match place {
         Place::Top => &[],
-        Place::Server => &[("tls", "leave it out, and end TLS in a proxy before hookbus")],
+        Place::Server => &[],
         Place::Source => &[],
         Place::Sink => &[("dead-letter", "leave it out; dead letters are kept in the data folder")],
         Place::Route => &[("where", "leave it out; choose events by `sources` and `types`")],

@@ -33,6 +33,9 @@ use crate::ingress::ByteBudget;
 /// The default of a sink's `publish-timeout`.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The most requests that one HTTP/2 connection may be allowed to have in progress.
+const MAX_STREAMS: usize = 1000;
+
 /// The text of a configuration and where it came from.
 #[derive(Clone, Debug)]
 pub struct ConfigText {
@@ -175,6 +178,12 @@ impl<'r> Reading<'r> {
         }
         if limits.per_address() > limits.connections.0 {
             wrong("`limits.connections-per-address` is more than `limits.connections`".into());
+        }
+        if limits.streams.0 > MAX_STREAMS {
+            wrong(format!(
+                "`limits.streams` is {}; it must lie between 1 and {MAX_STREAMS}",
+                limits.streams.0
+            ));
         }
         Some(server)
     }

@@ -38,7 +38,7 @@ pub use rate::RateLimit;
 pub use rejected::{Keep, Rejected};
 pub use respond::Respond;
 pub use schema::schema;
-pub use server::{ForwardingHeader, Limits, Server, Timeouts};
+pub use server::{ForwardingHeader, Limits, Server, ServerTls, Timeouts};
 pub use source::{Ack, Order, SourceConfig};
 
 /// A configuration that is known to be sound.

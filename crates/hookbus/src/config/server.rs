@@ -1,6 +1,6 @@
 //! `[server]`: the listener, its limits and its deadlines.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, path::PathBuf};
 
 use hookbus_core::{
     config::{Problem, Table},
@@ -20,6 +20,8 @@ pub struct Server {
     #[schemars(with = "String")]
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Certificate and key, where it takes HTTPS. Default: none, it takes HTTP.
+    pub tls: Option<ServerTls>,
     /// Proxies in front of the bridge, by network or address: only they are believed when they say whose requests they
     /// pass on. Default: none.
     pub trusted_proxies: Vec<Network>,
@@ -38,6 +40,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
             trusted_proxies: Vec::new(),
             forwarding_header: None,
             proxy_protocol: false,
@@ -45,6 +48,18 @@ impl Default for Server {
             timeouts: Timeouts::default(),
         }
     }
+}
+
+/// The files of a certificate and its key, as PEM. They are read again when they change. Relative to the
+/// configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "server-tls")]
+pub struct ServerTls {
+    /// The certificate, followed by those it was signed with.
+    pub cert: PathBuf,
+    /// The certificate's key, not encrypted.
+    pub key: PathBuf,
 }
 
 impl Server {
@@ -98,6 +113,8 @@ pub struct Limits {
     pub connections: Count,
     /// Open connections of one address. Default: half of `connections`.
     pub connections_per_address: Option<Count>,
+    /// Requests in progress on one HTTP/2 connection, 1 to 1000. Default: 64.
+    pub streams: Count,
     /// Requests answered 4xx that one address may send; beyond that 429, before its bodies are read. An address that
     /// has sent an authentic request within a day is not limited. Default: `1000/m`.
     pub refused_per_address: RateLimit,
@@ -112,6 +129,7 @@ impl Default for Limits {
             requests: Count(1024),
             connections: Count(1024),
             connections_per_address: None,
+            streams: Count(64),
             refused_per_address: RateLimit::per_minute(1000),
         }
     }
@@ -142,7 +160,9 @@ impl TryFrom<usize> for Count {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[schemars(rename = "timeouts")]
 pub struct Timeouts {
-    /// From the connection to its first byte. Default: `10s`.
+    /// From the connection to the end of the TLS handshake. Default: `10s`.
+    pub handshake: Duration,
+    /// From the connection, or the end of its TLS handshake, to its first byte. Default: `10s`.
     pub first_byte: Duration,
     /// From the first byte of a request to the end of its headers. Default: `10s`.
     pub headers: Duration,
@@ -157,6 +177,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(20),

@@ -72,6 +72,13 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, Answered::BrokenRequest, "the request is not well-formed HTTP")
     }
 
+    /// HTTP where HTTPS is spoken.
+    pub(super) const fn needs_tls() -> Self {
+        let detail = "this port takes HTTPS; the address begins with https://";
+        let problem = Self::new(StatusCode::BAD_REQUEST, Answered::BrokenRequest, detail);
+        Self { reason: "tls_required", ..problem }
+    }
+
     /// The request line is longer than the parser takes.
     pub(super) const fn uri_too_long() -> Self {
         Self::new(

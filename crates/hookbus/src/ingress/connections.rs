@@ -1,19 +1,20 @@
-//! All open connections: their phases and deadlines, and who goes at the limit.
+//! All open connections: their deadlines, and who goes at the limit.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::{body::LINGER, client::Sender};
+use super::{
+    body::LINGER,
+    client::Sender,
+    work::{Connection, Phase},
+};
 use crate::{
     config::{Limits, Timeouts},
     metrics::ConnectionMetrics,
@@ -21,87 +22,6 @@ use crate::{
 
 /// How long a connection may take to end behind its last answer.
 const CLOSING: Duration = LINGER.saturating_add(Duration::from_secs(1));
-
-/// What a connection is doing. The value is stored beside the time it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nothing was received yet.
-    New = 0,
-    /// Between two requests.
-    Idle = 1,
-    /// A head is being received.
-    Head = 2,
-    /// A body is being received; it has a deadline of its own.
-    Body = 3,
-    /// A request is being worked on; its own deadlines apply.
-    Request = 4,
-    /// The last answer is on its way.
-    Closing = 5,
-}
-
-const PHASES: [Phase; 6] =
-    [Phase::New, Phase::Idle, Phase::Head, Phase::Body, Phase::Request, Phase::Closing];
-
-/// One connection. It changes its phase with a single store; a sweeper looks at all of them a few times a second,
-/// so that no request costs a timer.
-#[derive(Debug)]
-pub(super) struct Connection {
-    /// Who is at its other end.
-    peer: Sender,
-    /// Whose connection the proxy at its other end says it is.
-    named: OnceLock<Sender>,
-    started: Instant,
-    /// Milliseconds since `started` in the upper bits, the phase in the lowest three.
-    state: AtomicU64,
-    /// Told to end, to make room.
-    evicted: AtomicBool,
-    /// Told to end at once, whatever it is doing.
-    cut: AtomicBool,
-    /// Told to end.
-    pub(super) end: Notify,
-}
-
-impl Connection {
-    /// Who sends on it.
-    pub(super) fn sender(&self) -> Sender {
-        *self.named.get().unwrap_or(&self.peer)
-    }
-
-    pub(super) fn enter(&self, phase: Phase) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 3);
-        self.state.store(millis << 3 | phase as u64, Ordering::Release);
-    }
-
-    /// A byte arrived: a request begins, where none was.
-    pub(super) fn received(&self) {
-        if matches!(self.phase().0, Phase::New | Phase::Idle) {
-            self.enter(Phase::Head);
-        }
-    }
-
-    /// A request was answered: the connection waits for the next, unless that was the last.
-    pub(super) fn answered(&self) {
-        if self.phase().0 != Phase::Closing {
-            self.enter(Phase::Idle);
-        }
-    }
-
-    /// Whether it is to end at once: the grace period is over, or it was sending a body when room was needed.
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
-    }
-
-    fn is_evicted(&self) -> bool {
-        self.evicted.load(Ordering::Acquire)
-    }
-
-    /// The phase, and for how long.
-    pub(super) fn phase(&self) -> (Phase, Duration) {
-        let state = self.state.load(Ordering::Acquire);
-        let phase = PHASES.get((state & 7) as usize).copied().unwrap_or(Phase::Closing);
-        (phase, self.started.elapsed().saturating_sub(Duration::from_millis(state >> 3)))
-    }
-}
 
 /// What holds for all of them now.
 #[derive(Debug)]
@@ -172,16 +92,7 @@ impl Connections {
         self.make_room(&mut open, peer.share(), is_full)?;
         open.number += 1;
         let number = open.number;
-        let (named, state, evicted, cut) = Default::default();
-        let connection = Arc::new(Connection {
-            peer,
-            named,
-            started: Instant::now(),
-            state,
-            evicted,
-            cut,
-            end: Notify::new(),
-        });
+        let connection = Arc::new(Connection::new(peer));
         open.all.insert(number, Arc::clone(&connection));
         open.join_address(&connection);
         self.metrics.opened();
@@ -211,6 +122,7 @@ impl Connections {
         for connection in self.lock().all.values() {
             let (phase, lasted) = connection.phase();
             let limit = match phase {
+                Phase::Handshake => timeouts.handshake.get(),
                 Phase::New => timeouts.first_byte.get(),
                 Phase::Idle => timeouts.idle.get(),
                 Phase::Head => timeouts.headers.get(),
@@ -224,21 +136,27 @@ impl Connections {
         }
     }
 
-    /// Tells every connection without a request to end, for the end of a drain.
+    /// Tells every connection to end that speaks HTTP/2: its client is told to open no more streams, and those that
+    /// are open are answered.
+    pub(super) fn end_multiplexed(&self) {
+        self.end_those(|connection| connection.is_multiplexed());
+    }
+
+    /// Tells every connection to end that can do so in order, for the end of a drain: all without a request, and those
+    /// that speak HTTP/2.
     pub(super) fn end_idle(&self) {
-        for connection in self.lock().all.values() {
-            if matches!(connection.phase().0, Phase::New | Phase::Idle | Phase::Closing) {
-                connection.end.notify_one();
-            }
-        }
+        self.end_those(Connection::ends_in_order);
+    }
+
+    fn end_those(&self, which: impl Fn(&Connection) -> bool) {
+        self.lock().all.values().filter(|one| which(one)).for_each(|connection| connection.end.notify_one());
     }
 
     /// Ends all connections, whatever they are doing, and tells how many there were.
     pub(super) fn cut(&self) -> usize {
         let open = self.lock();
         for connection in open.all.values() {
-            connection.cut.store(true, Ordering::Release);
-            connection.end.notify_one();
+            connection.cut();
         }
         open.all.len()
     }
@@ -261,7 +179,7 @@ impl Open {
         // is complete never goes.
         let rank = |connection: &Connection| match connection.phase() {
             _ if connection.is_evicted() => None,
-            (Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
+            (Phase::Handshake | Phase::New | Phase::Idle | Phase::Closing, lasted) => Some((2, lasted)),
             (Phase::Head, lasted) => Some((1, lasted)),
             (Phase::Body, lasted) => Some((0, lasted)),
             (Phase::Request, _) => None,
@@ -274,12 +192,9 @@ impl Open {
     /// Tells a connection to end. It counts on its own until it has.
     fn evict(&mut self, number: u64) {
         if let Some(connection) = self.all.get(&number).cloned() {
-            connection.evicted.store(true, Ordering::Release);
-            // Only what was sending then: a request that has just come to an idle connection is answered.
-            connection.cut.store(connection.phase().0 == Phase::Body, Ordering::Release);
+            connection.evict();
             self.evicted += 1;
             self.leave_address(&connection);
-            connection.end.notify_one();
         }
     }
 
@@ -315,13 +230,13 @@ impl Place {
     pub(super) fn belongs_to(&self, client: Sender) -> bool {
         let mut open = self.connections.lock();
         // One that was told to end does not count any more, and one counts only once.
-        if self.connection.is_evicted() || self.connection.named.get().is_some() {
+        if self.connection.is_evicted() || self.connection.is_named() {
             return false;
         }
         if self.connections.make_room(&mut open, client.share(), false).is_none() {
             return false;
         }
-        let _ = self.connection.named.set(client);
+        self.connection.name(client);
         open.join_address(&self.connection);
         true
     }
@@ -342,7 +257,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Limits, Server},
-        ingress::client::Proxies,
+        ingress::{client::Proxies, work::Work},
     };
 
     fn connections(limit: usize, per_address: usize) -> Arc<Connections> {
@@ -367,10 +282,10 @@ mod tests {
         let (connections, [one, two, three]) =
             (connections(2, 2), [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last])));
         let (first, second) = (connections.admit(one).unwrap(), connections.admit(two).unwrap());
-        first.connection.enter(Phase::Request);
+        let _first = Work::begin(&first.connection);
         let third = connections.admit(three).unwrap();
         assert!(told_to_end(&second) && !told_to_end(&first));
-        third.connection.enter(Phase::Request);
+        let _third = Work::begin(&third.connection);
         assert!(connections.admit(two).is_none(), "all are at work");
         assert_eq!(connections.count(), 3, "the one that was told is still ending");
         drop((first, second, third));
@@ -401,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn while_stopping_streams_are_left_to_end() {
+        let connections = connections(3, 3);
+        let [one, many, idle] =
+            [1, 2, 3].map(|last| connections.admit(IpAddr::from([127, 0, 0, last])).unwrap());
+        many.connection.multiplex();
+        let _work = [&one, &many].map(|place| Work::begin(&place.connection));
+        connections.end_multiplexed();
+        assert!(told_to_end(&many) && !told_to_end(&one) && !told_to_end(&idle));
+        connections.end_idle();
+        assert!(told_to_end(&many) && !told_to_end(&one) && told_to_end(&idle));
+        assert!(!many.connection.is_cut());
+    }
+
+    #[test]
     fn a_trusted_proxy_has_no_share() {
         let (connections, proxies) = (connections(8, 1), proxies());
         let proxy = proxies.sender([127, 0, 0, 9].into());
@@ -420,12 +349,12 @@ mod tests {
             (place.belongs_to(client), place)
         };
         let (other, first, second) = (named(two), named(one), named(one));
-        second.1.connection.enter(Phase::Request);
+        let _second = Work::begin(&second.1.connection);
         assert!(other.0 && first.0 && second.0 && !told_to_end(&first.1));
         let third = named(one);
         assert!(third.0 && told_to_end(&first.1) && !told_to_end(&other.1));
         assert_eq!(third.1.connection.sender(), one);
-        third.1.connection.enter(Phase::Request);
+        let _third = Work::begin(&third.1.connection);
         let fourth = named(one);
         assert!(!fourth.0, "all of its share are at work");
         assert!(!told_to_end(&other.1) && !told_to_end(&second.1));

@@ -22,8 +22,8 @@ use super::{
     answer::{self, Answer, Problem},
     body::{self, Unread},
     client::Client,
-    connections::{Connection, Phase},
     handshake,
+    work::{Phase, Work},
 };
 use crate::{accept::NotAccepted, metrics::Answered, rejected};
 
@@ -39,7 +39,7 @@ impl Ingress {
         self: Arc<Self>,
         request: Request<Incoming>,
         stopping: &AtomicBool,
-        doing: &Connection,
+        doing: &mut Work,
     ) -> Answer {
         let (head, mut body) = request.into_parts();
         let source = self.source(&head);
@@ -65,6 +65,10 @@ impl Ingress {
                         refused: problem.answered() == Answered::Refused,
                     });
                 }
+                if doing.is_multiplexed() {
+                    // Its stream ends alone: the client is told to send no more of the body.
+                    return problem.answer();
+                }
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
                 let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
                 let last = stopping || asked || !body::skip_short(&mut body).await;
@@ -74,7 +78,8 @@ impl Ingress {
                 (problem.answer(), last)
             }
         };
-        if last {
+        // In HTTP/2 a client is told so by its connection, not by an answer.
+        if last && !doing.is_multiplexed() {
             doing.enter(Phase::Closing);
             answer::last(answer)
         } else {
@@ -89,7 +94,7 @@ impl Ingress {
         head: &Parts,
         body: &mut Incoming,
         whole: &mut Option<Bytes>,
-        doing: &Connection,
+        doing: &mut Work,
     ) -> Result<(Answer, Answered), Problem> {
         let source = source.ok_or(Problem::not_found())?;
         handshake::check_method(&source.verifier, &head.method)?;

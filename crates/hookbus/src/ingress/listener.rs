@@ -11,13 +11,12 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt as _,
     net::TcpStream,
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 
-use super::{Current, Socket, answer::Problem, connection, connections::Connections};
+use super::{Current, Socket, answer::Problem, connection, connections::Connections, stream::Stream};
 use crate::config::{Limits, Timeouts};
 
 /// How often deadlines are looked at.
@@ -129,16 +128,17 @@ impl Listener {
     }
 
     /// Says 503 to a connection that there is no place for.
-    fn turn_away(&self, mut stream: TcpStream) {
-        self.current.load().metrics.connections.turned_away();
+    fn turn_away(&self, stream: TcpStream) {
+        let current = self.current.load();
+        current.metrics.connections.turned_away();
         // Where even that is too much, the connection is closed without a word.
         let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() else { return };
+        let tls = current.tls().cloned();
         tokio::spawn(async move {
-            let farewell = async {
-                stream.write_all(&Problem::busy().raw()).await?;
-                stream.shutdown().await
-            };
-            let _ = timeout(Duration::from_secs(1), farewell).await;
+            match tls {
+                Some(tls) => tls.turn_away(stream, &Problem::busy()).await,
+                None => Stream::Clear(stream).say(&Problem::busy()).await,
+            }
             drop(permit);
         });
     }
@@ -167,6 +167,7 @@ impl Listener {
         self.stopping.store(true, Ordering::Release);
         let deadline = Instant::now() + self.current.load().timeouts.grace.get();
         self.take_in_waiting();
+        self.connections.end_multiplexed();
         let drained = async {
             let last_request = sleep(LAST_REQUEST);
             tokio::pin!(last_request);

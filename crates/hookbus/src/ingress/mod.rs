@@ -9,12 +9,16 @@ mod connection;
 mod connections;
 mod handler;
 mod handshake;
+mod http2;
 mod listener;
 mod rates;
 mod refusals;
 mod seldom;
 mod socket;
+mod stream;
+pub(crate) mod tls;
 mod watched;
+mod work;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -37,6 +41,7 @@ use carried::{OfSource, Requests};
 use client::Proxies;
 use handshake::Handshakes;
 use rates::{Addresses, Pace};
+use tls::Tls;
 
 /// What requests that begin now are answered by. Each takes it once, at its start, and ends by it.
 pub(crate) type Current = ArcSwap<Ingress>;
@@ -53,6 +58,8 @@ pub(crate) struct Ingress {
     /// How fast an address may send in vain.
     pace: Pace,
     addresses: Arc<Addresses>,
+    /// Nothing where it takes HTTP in clear.
+    tls: Option<Arc<Tls>>,
     /// Closed once no request needs this any more.
     in_use: watch::Sender<()>,
 }
@@ -102,8 +109,8 @@ impl Ingress {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
         let (requests, addresses) = (Arc::clone(&carried.requests), Arc::clone(&carried.addresses));
-        let in_use = watch::Sender::new(());
-        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, in_use }
+        let (tls, in_use) = (None, watch::Sender::new(()));
+        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, tls, in_use }
     }
 
     /// Believes these proxies, and nobody else, about who the client is.
@@ -120,6 +127,16 @@ impl Ingress {
     pub(crate) fn unused(&self) -> impl Future<Output = ()> + use<> {
         let mut in_use = self.in_use.subscribe();
         async move { while in_use.changed().await.is_ok() {} }
+    }
+
+    /// Takes HTTPS only, where there is a certificate.
+    pub(crate) fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The TLS it speaks.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 }
 

@@ -1,4 +1,5 @@
-//! A connection's socket: it notes when bytes arrive, and explains what the HTTP library refuses on its own.
+//! A connection's socket: it notes when bytes arrive, tells which protocol they speak, and explains what the HTTP library
+//! refuses on its own.
 
 use std::{
     io,
@@ -7,22 +8,24 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::{answer::Problem, connections::Connection};
+use super::{answer::Problem, stream::Stream, work::Connection};
 use crate::metrics::Metrics;
+
+/// What a client that speaks HTTP/2 says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A socket under the HTTP library.
 ///
 /// A head that cannot be parsed never becomes a request: hyper answers it itself, with a status and no body. That
 /// answer is replaced by a whole one on its way out, so that every refusal is a problem that says what is wrong.
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     connection: Arc<Connection>,
     metrics: Arc<Metrics>,
+    /// What was read to tell the protocol, and how much of it; the library gets it first.
+    ahead: ([u8; PREFACE.len()], usize),
     /// What is written instead of hyper's answer, and how much of it is.
     instead: Option<(Vec<u8>, usize)>,
     /// The client did not take all of the last write.
@@ -30,8 +33,28 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, metrics: Arc<Metrics>) -> Self {
-        Self { stream, connection, metrics, instead: None, stalled: false }
+    pub(super) fn new(stream: Stream, connection: Arc<Connection>, metrics: Arc<Metrics>) -> Self {
+        Self { stream, connection, metrics, ahead: Default::default(), instead: None, stalled: false }
+    }
+
+    /// Whether the client speaks HTTP/2, as its first bytes tell. May be dropped and called again.
+    pub(super) async fn speaks_http2(&mut self) -> io::Result<bool> {
+        loop {
+            let (ahead, count) = &mut self.ahead;
+            if ahead[..*count] != PREFACE[..*count] {
+                return Ok(false);
+            }
+            if *count == PREFACE.len() {
+                return Ok(true);
+            }
+            let received = self.stream.read(&mut ahead[*count..]).await?;
+            if received == 0 {
+                return Ok(false);
+            }
+            *count += received;
+            self.connection.received();
+            self.metrics.connections.received(received);
+        }
     }
 
     /// Whether a part of an answer is not written yet.
@@ -39,8 +62,10 @@ impl Watched {
         self.stalled
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The socket, and what was read of it to tell the protocol, where nobody has got that.
+    pub(super) fn into_parts(self) -> (Stream, Vec<u8>) {
+        let (ahead, count) = self.ahead;
+        (self.stream, ahead[..count].to_vec())
     }
 }
 
@@ -64,6 +89,14 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let (ahead, count) = &mut self.ahead;
+        if *count > 0 {
+            let given = buffer.remaining().min(*count);
+            buffer.put_slice(&ahead[..given]);
+            ahead.copy_within(given..*count, 0);
+            *count -= given;
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let received = buffer.filled().len() - before;

@@ -20,7 +20,7 @@ use std::{
 use prometheus_client::registry::Registry;
 
 pub(crate) use journal::{JournalFigures, JournalMetrics};
-pub(crate) use requests::{Answered, ConnectionMetrics, SourceMetrics};
+pub(crate) use requests::{Answered, ConnectionMetrics, Handshake, SourceMetrics};
 pub(crate) use sinks::{Pending, SinkMetrics};
 
 use crate::admin::Status;

@@ -88,6 +88,10 @@ metrics! {
     CONNECTIONS_TURNED_AWAY = Counter "hookbus_http_connections_turned_away_total" [];
     /// Connections that were told to end to make room for others.
     CONNECTIONS_CLOSED_FOR_ROOM = Counter "hookbus_http_connections_closed_for_room_total" [];
+    /// TLS handshakes by what came of them.
+    TLS_HANDSHAKES = Counter "hookbus_http_tls_handshakes_total" ["outcome"];
+    /// When the certificate in use expires, in seconds since 1970; absent without TLS.
+    TLS_EXPIRES = Gauge "hookbus_http_tls_certificate_expires_seconds" [];
     /// Connections of trusted proxies that were closed because their PROXY header was missing or broken.
     WITHOUT_PROXY_HEADER = Counter "hookbus_http_connections_without_proxy_header_total" [];
 
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::JournalState,
-        metrics::Answered,
+        metrics::{Answered, Handshake},
         rejected::{NotKept, Standing},
     };
 
@@ -195,8 +199,9 @@ mod tests {
         let journal = JournalState::ALL.into_iter().map(JournalState::as_str);
         let alarms = Standing::ALARMS.into_iter().map(Standing::as_str);
         let not_kept = NotKept::ALL.into_iter().map(NotKept::as_str);
+        let handshakes = Handshake::ALL.into_iter().map(Handshake::as_str);
         let known = answers.chain(refusals).chain(kinds).chain(states).chain(journal);
-        for value in known.chain(alarms).chain(not_kept) {
+        for value in known.chain(alarms).chain(not_kept).chain(handshakes) {
             assert!(page.contains(&format!("`{value}`")), "docs/metrics.md does not list {value}");
         }
     }

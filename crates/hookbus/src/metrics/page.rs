@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use hookbus_core::HealthState;
@@ -106,6 +106,9 @@ impl Metrics {
         page.counters(&names::CONNECTIONS_ACCEPTED, [([], get(&all.accepted))])?;
         page.counters(&names::CONNECTIONS_TURNED_AWAY, [([], get(&all.turned_away))])?;
         page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])?;
+        page.counters(&names::TLS_HANDSHAKES, all.handshakes().map(|(outcome, count)| ([outcome], count)))?;
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        page.gauges(&names::TLS_EXPIRES, all.certificate.now().flatten().map(|until| ([], seconds(until))))?;
         page.counters(&names::WITHOUT_PROXY_HEADER, [([], get(&all.without_proxy_header))])
     }
 

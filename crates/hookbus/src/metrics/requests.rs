@@ -5,12 +5,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use hookbus_core::Refusal;
 
-use super::histogram::{DURATIONS, Histogram};
+use super::{
+    Reading,
+    histogram::{DURATIONS, Histogram},
+};
 
 /// What a request was answered, in terms of what it means for its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +200,52 @@ pub(crate) struct ConnectionMetrics {
     pub(super) closed_for_room: AtomicU64,
     pub(super) received_bytes: AtomicU64,
     pub(super) without_proxy_header: AtomicU64,
+    handshakes: [AtomicU64; Handshake::ALL.len()],
+    /// When the certificate in use expires; nothing without TLS.
+    pub(crate) certificate: Reading<Option<SystemTime>>,
+}
+
+/// What came of a TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// A connection.
+    Done,
+    /// The client and we could not agree.
+    Failed,
+    /// The client spoke HTTP in clear; it was told.
+    PlainHttp,
+    /// It took too long, or its connection ended.
+    CutShort,
+}
+
+impl Handshake {
+    pub(crate) const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::PlainHttp, Self::CutShort];
+
+    /// In snake case, as metrics show it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::PlainHttp => "plain_http",
+            Self::CutShort => "cut_short",
+        }
+    }
+}
+
+/// A handshake that goes on. Dropped before it ended it counts as cut short.
+pub(crate) struct Handshaking<'m>(&'m ConnectionMetrics, Handshake);
+
+impl Handshaking<'_> {
+    /// What came of it is known.
+    pub(crate) fn ended(&mut self, outcome: Handshake) {
+        self.1 = outcome;
+    }
+}
+
+impl Drop for Handshaking<'_> {
+    fn drop(&mut self) {
+        self.0.handshakes[self.1 as usize].fetch_add(1, Relaxed);
+    }
 }
 
 impl ConnectionMetrics {
@@ -221,6 +270,16 @@ impl ConnectionMetrics {
         self.closed_for_room.fetch_add(1, Relaxed);
     }
 
+    /// A TLS handshake begins.
+    pub(crate) fn handshake(&self) -> Handshaking<'_> {
+        Handshaking(self, Handshake::CutShort)
+    }
+
+    /// Each outcome of a handshake, with how often it came to that.
+    pub(super) fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Handshake::ALL.into_iter().map(|one| (one.as_str(), self.handshakes[one as usize].load(Relaxed)))
+    }
+
     /// A trusted proxy sent no PROXY header, or a broken one.
     pub(crate) fn without_proxy_header(&self) {
         self.without_proxy_header.fetch_add(1, Relaxed);
@@ -240,6 +299,9 @@ mod tests {
     fn lists_are_in_the_order_of_their_numbers() {
         for (at, answered) in Answered::ALL.into_iter().enumerate() {
             assert_eq!(answered as usize, at);
+        }
+        for (at, handshake) in Handshake::ALL.into_iter().enumerate() {
+            assert_eq!(handshake as usize, at);
         }
         for (at, refusal) in Refusal::ALL.into_iter().enumerate() {
             assert_eq!(refusal as usize, at);

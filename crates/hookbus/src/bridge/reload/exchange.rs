@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use hookbus_core::Verifier;
 use hookbus_journal::Journal;
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -21,7 +22,7 @@ use crate::{
     },
     config::{Config, WhenFull},
     control::Today,
-    ingress::Ingress,
+    ingress::{Ingress, tls::Tls},
     lane::{Next, Settled},
 };
 
@@ -37,7 +38,7 @@ pub(super) struct Left {
 
 impl Parts {
     pub(super) async fn exchange(&mut self, prepared: Prepared, leaving: &mut JoinSet<Left>) -> Applied {
-        let Prepared { config, verifiers, router, sinks, removed, socket, admin, regroup, problems } =
+        let Prepared { config, verifiers, router, sinks, removed, tls, socket, admin, regroup, problems } =
             prepared;
         let changes = config.outline.since(&self.standing.outline);
         let mut marks = std::mem::take(&mut self.standing.secrets);
@@ -67,7 +68,7 @@ impl Parts {
             self.sinks[*at].removals += 1;
         }
         self.groups.set(orders(&config.sources));
-        let before = self.answer_by(&config, &definitions, verifiers, Today { sinks: self.names(), router });
+        let before = self.answer_by(&config, &definitions, (verifiers, tls), Today { sinks: self.names(), router });
         for (settled, next) in going_on {
             settled.go_on(Next { regroup: regroup.then(|| Arc::clone(&self.groups)), ..next });
         }
@@ -143,7 +144,7 @@ impl Parts {
         &self,
         config: &Config,
         sinks: &[(usize, Definition)],
-        verifiers: Vec<Arc<hookbus_core::Verifier>>,
+        (verifiers, tls): (Vec<Arc<Verifier>>, Option<Arc<Tls>>),
         today: Today,
     ) -> Arc<Ingress> {
         let mut when_full = vec![WhenFull::default(); self.sinks.len()];
@@ -169,6 +170,7 @@ impl Parts {
             metrics: &self.metrics,
             rejected: &self.rejected,
             carried: &self.carried,
+            tls,
         };
         let before = self.current.swap(Arc::new(ingress.ingress()));
         self.carried.keep(|name| config.sources.iter().any(|source| &*source.name == name));

@@ -19,6 +19,7 @@ use super::parts::Parts;
 use crate::{
     admin::Status,
     config::{Changes, Config, ConfigError},
+    ingress::tls::TlsError,
 };
 
 /// Configurations that wait for the one that is being applied.
@@ -88,6 +89,9 @@ pub enum ReloadError {
     /// A sink could not be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The listener's certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A route has an address its sink does not take.
     #[error(transparent)]
     Route(#[from] Unaddressable),

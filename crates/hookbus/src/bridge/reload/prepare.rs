@@ -13,7 +13,10 @@ use crate::{
         places::{Definition, split},
     },
     config::{self, Ack, Config, Journal, SourceConfig, redactions},
-    ingress::Socket,
+    ingress::{
+        Socket,
+        tls::{Tls, TlsPaths},
+    },
 };
 
 /// Everything that a configuration needs, ready to be put in force. Dropped, it was never there.
@@ -25,6 +28,8 @@ pub(super) struct Prepared {
     pub(super) sinks: Vec<Change>,
     /// Where sinks are that are in the configuration no more.
     pub(super) removed: Vec<usize>,
+    /// What connections that come from now on are served by.
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) socket: Option<Socket>,
     pub(super) admin: NewAdmin,
     /// Some source has another order.
@@ -81,6 +86,7 @@ impl Parts {
         }
         let router = Router::new(config.sources.iter().map(|source| Arc::clone(&source.name)), &routes)?
             .redacting(redactions(&config.sources));
+        let tls = self.tls(&config)?;
         let socket = self.socket(&config).await?;
         let admin = self.other_admin(&config).await?;
         let mut changes = Vec::new();
@@ -99,6 +105,7 @@ impl Parts {
             router,
             sinks: changes,
             removed,
+            tls,
             socket,
             admin,
             regroup,
@@ -156,6 +163,16 @@ impl Parts {
             removed.push(at);
         }
         Ok(removed)
+    }
+
+    /// Where it names the same files nothing is read: they are followed.
+    fn tls(&self, config: &Config) -> Result<Option<Arc<Tls>>, ReloadError> {
+        let files = &config.server.tls;
+        if *files == self.standing.server.tls {
+            return Ok(self.current.load().tls().cloned());
+        }
+        let followed = files.as_ref().map(|files| Tls::followed(TlsPaths::new(&config.base, files)));
+        Ok(followed.transpose()?)
     }
 
     async fn socket(&self, config: &Config) -> Result<Option<Socket>, ReloadError> {
