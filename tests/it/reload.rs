@@ -3,7 +3,7 @@
 
 mod load;
 
-use std::{fs, net::SocketAddr, os::unix::fs::symlink};
+use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::PathBuf};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -75,6 +75,13 @@ async fn lines_are(bridge: &Bridge, file: &str, count: usize) -> Vec<Written> {
 /// The lines of a file that nobody is writing to.
 fn whole(path: &std::path::Path) -> Option<Vec<Written>> {
     fs::read(path).is_ok_and(|text| text.ends_with(b"\n")).then(|| Written::read(path))
+}
+
+/// Waits until there are so many lines in these files together.
+async fn arrived(files: &[PathBuf], lines: u64) {
+    let count =
+        |file: &PathBuf| fs::read(file).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
+    until("everything has arrived", || files.iter().map(count).sum::<usize>() as u64 >= lines).await;
 }
 
 async fn shown(bridge: &mut Bridge) -> Value {
@@ -180,10 +187,12 @@ async fn a_sink_that_changes_goes_on_where_the_one_before_stopped() {
         assert_eq!(said, "configuration reloaded: changed: sink lines");
     }
     sending.await.unwrap();
+    let files = ["events", "other", "third"].map(|folder| bridge.path(&format!("{folder}/fastpix.ndjson")));
+    arrived(&files, EVENTS).await;
     bridge.stop().await;
     let mut lines = Vec::new();
-    for folder in ["events", "other", "third"] {
-        lines.push(Written::read(&bridge.path(&format!("{folder}/fastpix.ndjson"))));
+    for file in &files {
+        lines.push(Written::read(file));
     }
     // The first folder was left and came back.
     let numbers = lines.iter().map(|lines| {

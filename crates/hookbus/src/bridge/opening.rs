@@ -1,10 +1,9 @@
-//! Opening sinks, and what stands in for one that could not be opened.
+//! Opening sinks.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use hookbus_core::{
-    Address, Batch, Capabilities, ErrorKind, Instant, Outcome, Probe, Report, Sink, SinkContext, SinkError,
+    Address, ErrorKind, Sink, SinkContext, SinkError,
     registry::Prepared,
     route::{Route, Target},
 };
@@ -31,29 +30,4 @@ pub(super) fn places(routes: &[Route], sink: usize) -> Vec<Address> {
     places.sort();
     places.dedup();
     places
-}
-
-/// A sink that could not be opened again once the one before it was closed. It takes nothing, so everything waits.
-#[derive(Debug)]
-pub(super) struct Unopened(pub(super) SinkError);
-
-#[async_trait]
-impl Sink for Unopened {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::new()
-    }
-
-    async fn publish(&self, _: &Batch, report: &Report, _: Instant) {
-        let error = SinkError::new(ErrorKind::Unavailable, "publish", "the sink is not open");
-        report.set_rest(&Outcome::retry(error.with_source(self.0.clone())));
-    }
-
-    async fn probe(&self, _: Probe<'_>, _: Instant) -> Result<(), SinkError> {
-        let error = SinkError::new(ErrorKind::Unavailable, "probe", "the sink is not open");
-        Err(error.with_source(self.0.clone()))
-    }
-
-    async fn close(&self, _: Instant) -> Result<(), SinkError> {
-        Ok(())
-    }
 }

@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Groups,
     aside::Asides,
+    not_open::NotOpen,
     pace::Pace,
     worker::{OVERRUN, Run, Worker},
 };
@@ -30,7 +31,8 @@ pub(super) struct Exchange {
     settled: oneshot::Sender<oneshot::Sender<Next>>,
 }
 
-/// A lane that has nothing in flight and sends nothing before it is told to go on. Dropped, it goes on as it was.
+/// A lane that has nothing in flight and sends nothing before it is told to go on. Dropped, it goes on with
+/// what it has: where its sink was closed, with none.
 #[derive(Debug)]
 pub(crate) struct Settled(oneshot::Sender<Next>);
 
@@ -69,6 +71,8 @@ impl Worker {
         self.land(deadline).await;
         if close {
             self.close(deadline).await;
+            // Dropped too, before anybody opens another one: it may have its folder to itself as long as it is there.
+            self.sink = Arc::new(NotOpen(None));
         }
         let (go_on, next) = oneshot::channel();
         let next = match settled.send(go_on) {

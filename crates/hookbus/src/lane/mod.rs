@@ -22,6 +22,7 @@ mod health;
 mod intake;
 mod landing;
 mod letters;
+mod not_open;
 mod pace;
 mod parked;
 mod probing;
@@ -46,6 +47,7 @@ use tokio::{
 
 pub(crate) use exchange::{Next, Settled};
 pub(crate) use groups::Groups;
+pub(crate) use not_open::NotOpen;
 pub(crate) use ticket::Ticket;
 
 use crate::{dead_letters::LetterBox, metrics::SinkMetrics};

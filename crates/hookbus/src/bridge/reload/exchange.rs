@@ -16,14 +16,14 @@ use super::{
 use crate::{
     bridge::{
         LANE_GRACE,
-        opening::{Unopened, open},
+        opening::open,
         parts::{Answering, Parts, Standing, configured, orders},
         places::{Definition, LaneParts, Placed},
     },
     config::{Config, WhenFull},
     control::Today,
     ingress::{Ingress, tls::Tls},
-    lane::{Next, Settled},
+    lane::{Next, NotOpen, Settled},
 };
 
 /// How often it is looked at whether a sink that was taken out has everything.
@@ -128,7 +128,7 @@ impl Parts {
         let sink = sink.unwrap_or_else(|error| {
             tracing::error!(sink = %name, %error, "the sink cannot be opened again; its events wait");
             problems.push(format!("sink `{name}` cannot be opened again: {}", error.kind().as_str()));
-            Arc::new(Unopened(error))
+            Arc::new(NotOpen(Some(error)))
         });
         Next { sink: Some((sink, definition.publish_timeout)), places, regroup: None }
     }

@@ -182,23 +182,25 @@ impl Parts {
                 Ok(prepared) => Ok(self.exchange(prepared, &mut leaving).await),
                 Err(error) => Err(error),
             };
-            match &applied {
-                Ok(done @ Applied { problems, .. }) => {
-                    tracing::info!("configuration reloaded: {done}");
-                    problems
-                        .iter()
-                        .for_each(|problem| tracing::error!("not all of it could be had: {problem}"));
-                    let problems = (!problems.is_empty()).then(|| problems.join("; "));
-                    self.status.reloads.applied(problems);
-                }
-                Err(error) => {
-                    tracing::error!("configuration refused, the one before stays in force: {error}");
-                    self.status.reloads.refused(error.shown());
-                }
-            }
+            self.tell(&applied);
             // Whoever asked may be gone.
             let _ = answer.send(applied);
         }
         self
+    }
+
+    /// Shows what a reload came to, and then logs it: whoever reads the log finds it shown.
+    fn tell(&self, applied: &Result<Applied, ReloadError>) {
+        match applied {
+            Ok(done @ Applied { problems, .. }) => {
+                self.status.reloads.applied((!problems.is_empty()).then(|| problems.join("; ")));
+                tracing::info!("configuration reloaded: {done}");
+                problems.iter().for_each(|problem| tracing::error!("not all of it could be had: {problem}"));
+            }
+            Err(error) => {
+                self.status.reloads.refused(error.shown());
+                tracing::error!("configuration refused, the one before stays in force: {error}");
+            }
+        }
     }
 }

@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn what_only_a_restart_changes_is_named() {
         let old = Journal::default();
-        let new = Journal { dir: "elsewhere".into(), segment_size: "1MiB".parse().unwrap(), ..old.clone() };
+        let new =
+            Journal { dir: "elsewhere".into(), segment_size: "1MiB".parse().unwrap(), ..Journal::default() };
         assert_eq!(fixed(&old, &new), ["`[journal] dir`", "`[journal] segment-size`"]);
         assert!(fixed(&old, &old).is_empty());
     }
