@@ -22,9 +22,9 @@ use crate::{
         tls::{Tls, TlsPaths},
     },
     journal::{Opening, RunningJournal},
-    rejected::Rejected,
     lane::Groups,
     metrics::Metrics,
+    rejected::Rejected,
 };
 
 use super::{

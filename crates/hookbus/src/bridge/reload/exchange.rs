@@ -68,7 +68,8 @@ impl Parts {
             self.sinks[*at].removals += 1;
         }
         self.groups.set(orders(&config.sources));
-        let before = self.answer_by(&config, &definitions, (verifiers, tls), Today { sinks: self.names(), router });
+        let before =
+            self.answer_by(&config, &definitions, (verifiers, tls), Today { sinks: self.names(), router });
         for (settled, next) in going_on {
             settled.go_on(Next { regroup: regroup.then(|| Arc::clone(&self.groups)), ..next });
         }
