@@ -154,15 +154,16 @@ impl Carrying<'_> {
         taken: &[HashMap<u64, Vec<EntryId>>],
     ) -> Option<Copy<'r>> {
         let from = Location { segment: self.oldest.number, offset };
-        let (mut about, is_copy) = match (record.head().kind, pass) {
+        let mut about = match (record.head().kind, pass) {
             (EVENT, Pass::Newer) => {
                 let Accepted { destinations } = format::read(record.about())?;
                 let sequence = record.head().place.sequence;
                 // Invariant: a record is at most 256 MiB and a little.
                 let bytes = u32::try_from(record.head().record_len()).unwrap_or(u32::MAX);
-                (Carried { sequence, bytes, from, destinations: (0..).zip(destinations).collect() }, false)
+                let destinations = (0..).zip(destinations).collect();
+                Carried { sequence, bytes, from, again: false, destinations }
             }
-            (CARRIED, Pass::Older) => (Carried { from, ..format::read(record.about())? }, true),
+            (CARRIED, Pass::Older) => Carried { from, again: true, ..format::read(record.about())? },
             _ => return None,
         };
         let mut needs = SmallVec::new();
@@ -171,7 +172,7 @@ impl Carrying<'_> {
             let Some(by) = self.moves.iter().position(mine) else { return false };
             let id = EntryId { sequence: about.sequence, destination: *destination };
             let was_taken = taken[by].get(&offset).is_some_and(|taken| taken.contains(&id));
-            let need = self.moves[by].1.need(id, from, is_copy, was_taken);
+            let need = self.moves[by].1.need(id, from, about.again, was_taken);
             needs.extend(need.map(|need| (by, need)));
             need.is_some()
         };

@@ -69,6 +69,8 @@ pub(crate) struct Carried<'a> {
     pub(crate) bytes: u32,
     /// The record it was copied from.
     pub(crate) from: Location,
+    /// That was a copy itself. Between copies there may be events, so the place alone does not tell.
+    pub(crate) again: bool,
     /// Each with its place in the record it was accepted with.
     #[serde(borrow)]
     pub(crate) destinations: SmallVec<[(u16, To<'a>); 2]>,

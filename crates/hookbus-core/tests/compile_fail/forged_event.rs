@@ -5,5 +5,5 @@
 use hookbus_core::VerifiedEvent;
 
 fn main() {
-    let _ = VerifiedEvent { inner: unreachable!() };
+    let _ = VerifiedEvent { inner: unreachable!(), view: unreachable!() };
 }

@@ -28,11 +28,19 @@ use crate::{
 struct Copied {
     at: Location,
     end: Location,
+    /// It is a copy of a copy.
+    again: bool,
     taken: Taken,
 }
 
-/// Copies for one sink, by what they were copied from.
-type Copies = BTreeMap<(Location, EntryId), Copied>;
+/// Copies for one sink.
+#[derive(Debug, Default)]
+struct Copies {
+    /// Those of segments that are gone, by what they were copied from.
+    of: BTreeMap<(Location, EntryId), Copied>,
+    /// Where any copy lies, of use or not, and of which entry.
+    all: BTreeMap<Location, EntryId>,
+}
 
 /// Lets sinks that refer to segments that are gone have the copies of what was there.
 pub(super) fn find(store: &Store, progress: &mut HashMap<Box<str>, Progress>) -> io::Result<()> {
@@ -59,7 +67,14 @@ pub(super) fn find(store: &Store, progress: &mut HashMap<Box<str>, Progress>) ->
 
 fn collect(copies: &mut HashMap<Box<str>, Copies>, record: &Record<'_>, at: Location, first: u64) {
     let about = format::read::<Carried<'_>>(record.about()).filter(|_| record.head().kind == CARRIED);
-    let Some(about) = about.filter(|about| about.from.segment < first) else { return };
+    let Some(about) = about else { return };
+    for (destination, to) in &about.destinations {
+        let id = EntryId { sequence: about.sequence, destination: *destination };
+        copies.entry(to.sink.into()).or_default().all.entry(at).or_insert(id);
+    }
+    if about.from.segment >= first {
+        return;
+    }
     let Ok(event) = VerifiedEvent::restore(record) else { return };
     // Invariant: a record is at most 256 MiB and a little.
     let end = behind(at, u32::try_from(record.head().record_len()).unwrap_or(u32::MAX));
@@ -69,7 +84,11 @@ fn collect(copies: &mut HashMap<Box<str>, Copies>, record: &Record<'_>, at: Loca
         let taken =
             Taken { sequence: id.sequence, destination: id.destination, at, bytes: about.bytes, received };
         // Of several the last one: a copying that came to nothing was begun again.
-        copies.entry(to.sink.into()).or_default().insert((about.from, id), Copied { at, end, taken });
+        copies
+            .entry(to.sink.into())
+            .or_default()
+            .of
+            .insert((about.from, id), Copied { at, end, again: about.again, taken });
     }
 }
 
@@ -82,7 +101,8 @@ impl Progress {
 
     /// Puts copies in the place of what they were copied from, where that is gone. `damaged` says whether notes may be
     /// missing: then what was not copied was resolved.
-    fn relocate(&mut self, first: u64, mut copies: Copies, damaged: bool) {
+    fn relocate(&mut self, first: u64, copies: Copies, damaged: bool) {
+        let Copies { of: mut copies, all } = copies;
         let gone: Vec<_> =
             self.taken.iter().filter(|(_, taken)| taken.at.segment < first).map(|(id, _)| *id).collect();
         for id in gone {
@@ -106,8 +126,8 @@ impl Progress {
                 carried.push((from, to));
                 continue;
             }
-            let here = copies.extract_if(.., |(place, _), _| (from..to).contains(place));
-            carried.extend(ranges(here.map(|((_, id), copy)| (id, copy))));
+            let here = copies.extract_if(.., |(place, _), copy| copy.again && (from..to).contains(place));
+            carried.extend(ranges(here.map(|((_, id), copy)| (id, copy)), &all));
         }
         // Behind them what was copied of events that it had not looked at; with no note at all, everything.
         let unknown = self.number == 0;
@@ -116,20 +136,29 @@ impl Progress {
             self.events += copies.len() as u64;
             self.bytes += copies.values().map(|copy| u64::from(copy.taken.bytes)).sum::<u64>();
         }
-        carried.extend(ranges(copies.into_iter().map(|((_, id), copy)| (id, copy))));
+        carried.extend(ranges(copies.into_iter().map(|((_, id), copy)| (id, copy)), &all));
+        // A copy of a copy may have been made while no note that is left knew of the first one.
+        carried.sort_by_key(|(from, to)| all.range(*from..*to).next().map(|(_, id)| *id));
         self.carried = carried;
     }
 }
 
-/// Where these copies lie, in the order of their entries.
-fn ranges(copies: impl Iterator<Item = (EntryId, Copied)>) -> Vec<(Location, Location)> {
+/// Where these copies lie, in the order of their entries. `all` is where any copy for the sink lies.
+fn ranges(
+    copies: impl Iterator<Item = (EntryId, Copied)>,
+    all: &BTreeMap<Location, EntryId>,
+) -> Vec<(Location, Location)> {
     let by_id: BTreeMap<_, _> = copies.collect();
     let mut ranges: Vec<(Location, Location)> = Vec::new();
     for Copied { at, end, .. } in by_id.into_values() {
-        // One that was copied twice may lie behind one that comes after it.
-        match ranges.last().is_some_and(|(_, to)| *to > at && *to != end) {
-            true => ranges.push((at, end)),
-            false => extend(&mut ranges, at, end),
+        // A range is read from end to end: what lies in between must not be another copy, which may be of a later entry.
+        match ranges.last() {
+            // Several entries of one record.
+            Some((_, to)) if *to == end => {}
+            Some((_, to)) if *to <= at && all.range(*to..at).next().is_none() => {
+                extend(&mut ranges, at, end);
+            }
+            _ => ranges.push((at, end)),
         }
     }
     ranges
