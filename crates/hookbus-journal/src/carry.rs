@@ -20,6 +20,9 @@ use crate::{
 /// Copies that may wait for the disk.
 const UNWRITTEN: u64 = 1 << 20;
 
+/// What a copy is longer than its record, about.
+const MORE: u64 = 64;
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -92,6 +95,17 @@ impl Carrying<'_> {
     fn run(&self) -> io::Result<(Outcome, Option<Vec<Moved>>)> {
         let next = Location { segment: self.oldest.number + 1, offset: START };
         let mut moved: Vec<_> = self.moves.iter().map(|(_, begun)| Moved::of(begun, next)).collect();
+        // Half of them would only take the room that the next try needs.
+        let mut needed = 0;
+        for pass in [Pass::Older, Pass::Newer] {
+            self.each(pass, |record, _| {
+                needed += record.head().record_len() as u64 + MORE;
+                ControlFlow::Continue(())
+            })?;
+        }
+        if needed > self.engine.room_for_copies() {
+            return Ok((Outcome::NotNow, None));
+        }
         let (mut last, mut unwritten) = (None, 0);
         for pass in [Pass::Older, Pass::Newer] {
             let mut failed = false;

@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     format::Header,
     group::{Next, Reserved},
-    segment::{self, Segment},
+    segment::{self, START, Segment},
 };
 
 /// How often it looks around without being asked.
@@ -119,9 +119,13 @@ impl Engine {
                     carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => break,
                     carry::Outcome::TooMuch => return Err(JournalError::Full),
                     carry::Outcome::Done if oldest.number < self.needed() => {}
-                    // Only the notes are missing that let it go: for them there is always a segment more.
-                    carry::Outcome::Done if self.bytes() <= self.settings.max_size => break,
-                    carry::Outcome::NotNow if spare => break,
+                    // Only the notes are missing that let it go, or room for a few copies, because a sink that was slow
+                    // for a while had them take all there was: for that there is always a segment more.
+                    carry::Outcome::Done | carry::Outcome::NotNow
+                        if self.bytes() <= self.settings.max_size =>
+                    {
+                        break;
+                    }
                     carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
                 }
             }
@@ -170,6 +174,10 @@ impl Engine {
         // Not where it could not be noted: then there is nothing to go on with.
         let outcome = if needed { self.free(&oldest) } else { carry::Outcome::Done };
         let freed = outcome == carry::Outcome::Done && oldest.number < self.needed();
+        if freed && self.bytes() > self.settings.max_size {
+            // It has grown by one to get here. That is given back before events go on, or there is none the next time.
+            return self.remove(&oldest).is_ok();
+        }
         if reserved != Reserved::No {
             self.reserve(match outcome {
                 _ if freed => Reserved::No,
@@ -178,6 +186,18 @@ impl Engine {
             });
         }
         needed && freed
+    }
+
+    /// Bytes of copies that there is room for: in this segment, as long as events leave it, and in the next one.
+    pub(crate) fn room_for_copies(&self) -> u64 {
+        let open = self.open();
+        let room = |capacity, room: u64| room.saturating_sub(self.settings.reserve(capacity));
+        let here = room(open.segment.header.capacity, open.room());
+        let next = match &open.next {
+            Next::Ready(next) => room(next.header.capacity, next.header.capacity - START),
+            Next::Awaited | Next::Refused(_) => 0,
+        };
+        here + next
     }
 
     /// Says who may go on in the next segment.

@@ -118,9 +118,12 @@ fn other_providers(captured: &Captured) -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// The same text in another form; nothing where it has none.
+type Rewrite = fn(&str) -> Option<String>;
+
 /// The same signature written otherwise, where that would have been authentic.
 fn in_another_form(captured: &Captured, body: &[u8]) -> Option<String> {
-    let forms: [(fn(&str) -> Option<String>, &str); 4] = [
+    let forms: [(Rewrite, &str); 4] = [
         (
             |text| Some(text.to_ascii_lowercase()),
             "it is authentic in lower case: the signature is hex in upper case",
