@@ -119,13 +119,9 @@ impl Engine {
                     carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => break,
                     carry::Outcome::TooMuch => return Err(JournalError::Full),
                     carry::Outcome::Done if oldest.number < self.needed() => {}
-                    // Only the notes are missing that let it go, or room for a few copies, because a sink that was slow
-                    // for a while had them take all there was: for that there is always a segment more.
-                    carry::Outcome::Done | carry::Outcome::NotNow
-                        if self.bytes() <= self.settings.max_size =>
-                    {
-                        break;
-                    }
+                    // Only the notes are missing that let it go: for them there is always a segment more.
+                    carry::Outcome::Done if self.bytes() <= self.settings.max_size => break,
+                    carry::Outcome::NotNow if spare => break,
                     carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
                 }
             }
