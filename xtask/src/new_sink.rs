@@ -1,7 +1,7 @@
 //! Begins a sink of one's own: the example sink, which passes the conformance kit, under another name.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -42,6 +42,14 @@ pub(crate) fn check(_: &Workspace) -> Result {
     const NAME: &str = "scaffold";
     let read_lock = || fs::read("Cargo.lock").map_err(|error| format!("cannot read Cargo.lock: {error}"));
     let lock = read_lock()?;
+    // One that was interrupted left it behind; git ignores it.
+    let left = Path::new("examples").join(format!("{NAME}-sink"));
+    match fs::remove_dir_all(&left) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("cannot remove {}: {error}", left.display()));
+        }
+        _ => {}
+    }
     let folder = create(NAME, Path::new("."))?;
     let tested = run(&mut cargo(["test", "--all-features", "-p", "scaffold-sink"]));
     let removed =
