@@ -103,9 +103,7 @@ impl Carrying<'_> {
                 ControlFlow::Continue(())
             })?;
         }
-        if needed > self.engine.room_for_copies() {
-            return Ok((Outcome::NotNow, None));
-        }
+        let Some(_room) = self.engine.room_for_copies(needed) else { return Ok((Outcome::NotNow, None)) };
         let (mut last, mut unwritten) = (None, 0);
         for pass in [Pass::Older, Pass::Newer] {
             let mut failed = false;

@@ -245,6 +245,9 @@ impl Engine {
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
         let (largest, most) = (self.settings.segment_size, self.settings.largest_record());
+        if open.held && kind == EVENT {
+            return Err(NotNow::Awaited);
+        }
         // The first segments are small: a large event may be for a later one.
         for begun in 0..4 {
             let before = open.mark();

@@ -51,6 +51,17 @@ pub(crate) fn look(engine: &Engine) {
     engine.recount();
 }
 
+/// Room that is kept for copies; given back when dropped.
+pub(crate) struct RoomForCopies<'e>(&'e Engine);
+
+impl Drop for RoomForCopies<'_> {
+    fn drop(&mut self) {
+        if std::mem::replace(&mut self.0.open().held, false) {
+            self.0.turned.notify_waiters();
+        }
+    }
+}
+
 impl Engine {
     /// Writes the footers of segments that are safe to their end.
     fn seal_finished(&self) {
@@ -184,16 +195,22 @@ impl Engine {
         needed && freed
     }
 
-    /// Bytes of copies that there is room for: in this segment, as long as events leave it, and in the next one.
-    pub(crate) fn room_for_copies(&self) -> u64 {
-        let open = self.open();
+    /// Sees to it that there is room for so many bytes of copies, for as long as the answer is held; nothing where there is
+    /// not so much. Events may not use the next segment while it is kept back for copies. Where that alone is too little,
+    /// they wait until the copies are made, or they would take what is left of this one.
+    pub(crate) fn room_for_copies(&self, bytes: u64) -> Option<RoomForCopies<'_>> {
+        let mut open = self.open();
         let room = |capacity, room: u64| room.saturating_sub(self.settings.reserve(capacity));
         let here = room(open.segment.header.capacity, open.room());
         let next = match &open.next {
             Next::Ready(next) => room(next.header.capacity, next.header.capacity - START),
             Next::Awaited | Next::Refused(_) => 0,
         };
-        here + next
+        if bytes > here + next {
+            return None;
+        }
+        open.held = bytes > next;
+        Some(RoomForCopies(self))
     }
 
     /// Says who may go on in the next segment.

@@ -112,6 +112,7 @@ pub(crate) fn open(
         segment,
         next: Next::Awaited,
         reserved: Reserved::No,
+        held: false,
         known,
         events: 0,
         notes_at: Instant::now(),
