@@ -135,6 +135,41 @@ async fn a_slow_body_costs_its_stream_alone() {
     assert_eq!(status(&mut frames, 5).await, 200);
 }
 
+/// A token proves who sends, not what: half a body must not pass for a whole one, whatever its stream was reset with.
+#[tokio::test]
+async fn a_body_that_broke_off_is_no_event() {
+    const GITLAB: &str = r#"[sources.gitlab]
+provider = "gitlab-token"
+secrets = [{ file = "fastgen.secret" }]
+"#;
+    let mut bridge = Bridge::start(Setup { more: GITLAB, ..Setup::default() }).await;
+    let mut frames = Frames::connect(bridge.address(), b"").await.unwrap();
+    let head = |stream| {
+        let token = String::from_utf8(Fastgen.secret().expose().to_vec()).unwrap();
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/hooks/gitlab"),
+            (":authority", "x"),
+            ("x-gitlab-token", token.as_str()),
+            ("x-gitlab-event", "Push Hook"),
+            ("idempotency-key", "once"),
+        ];
+        frame(Frame::HEADERS, Frame::END_HEADERS, stream, &block(&fields))
+    };
+    let body = br#"{"object_kind":"push","ref":"refs/heads/main"}"#;
+    for (stream, code) in [(1, 0_u32), (3, 8)] {
+        let half = frame(Frame::DATA, 0, stream, &body[..20]);
+        let reset = frame(Frame::RST_STREAM, 0, stream, &code.to_be_bytes());
+        frames.send(&[head(stream), half, reset].concat()).await.unwrap();
+    }
+    frames.send(&[head(5), frame(Frame::DATA, Frame::END_STREAM, 5, body)].concat()).await.unwrap();
+    assert_eq!(status(&mut frames, 5).await, 200);
+    bridge.stop().await;
+    let written = bridge.written("gitlab");
+    assert_eq!(written.iter().map(|event| &event.body[..]).collect::<Vec<_>>(), [&body[..]]);
+}
+
 #[tokio::test]
 async fn a_connection_without_requests_is_idle_whatever_it_sends() {
     let timeouts = "idle = \"1s\", first-byte = \"1s\"";

@@ -78,6 +78,8 @@ async fn slow_clients() {
                     frames.send(&(0..64).flat_map(|at| half(1 + 2 * at)).collect::<Vec<_>>()).await.unwrap();
                     clients.push(frames);
                 }
+                // Whoever sends slowly makes room for who does not.
+                target.genuine("meanwhile").await;
                 let (mut slow, mut busy) = (0, 0);
                 for mut frames in clients {
                     for _ in 0..64 {

@@ -10,6 +10,16 @@ const FIRST: usize = 8 << 10;
 /// Each further step.
 pub(super) const STEP: usize = 64 << 10;
 
+/// For how many bodies of one source there is a first step, in a budget of `limit`.
+pub(super) fn first_steps(limit: usize) -> usize {
+    share_of(limit) / 2 / FIRST
+}
+
+/// What one source may use of a budget of `limit`.
+fn share_of(limit: usize) -> usize {
+    (limit / 4).max(2 * STEP)
+}
+
 /// Room for bodies of all requests together.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
@@ -61,7 +71,7 @@ impl ByteBudget {
 
     /// Whether a budget of `limit` has room for a body of so many bytes at all, in its steps.
     pub(crate) fn takes(limit: usize, body: usize) -> bool {
-        body.saturating_sub(FIRST).next_multiple_of(STEP) <= (limit / 4).max(2 * STEP) / 2
+        body.saturating_sub(FIRST).next_multiple_of(STEP) <= share_of(limit) / 2
     }
 
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
@@ -72,7 +82,7 @@ impl ByteBudget {
 
 impl Share {
     fn limit(&self) -> usize {
-        (self.budget.limit() / 4).max(2 * STEP)
+        share_of(self.budget.limit())
     }
 
     /// A reservation of nothing yet.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    arriving::Arriving,
     budget::{ByteBudget, Share},
     rates::{Addresses, Taken},
     refusals::Refusals,
@@ -21,6 +22,7 @@ use crate::config::Limits;
 pub(crate) struct Carried {
     budget: Arc<ByteBudget>,
     pub(super) requests: Arc<Requests>,
+    pub(super) arriving: Arc<Arriving>,
     pub(super) addresses: Arc<Addresses>,
     sources: Mutex<HashMap<Arc<str>, OfSource>>,
 }
@@ -50,13 +52,15 @@ impl Carried {
         let requests = Requests { limit: AtomicUsize::new(limits.requests.0), at_work: AtomicUsize::new(0) };
         let budget = ByteBudget::new(limits.in_flight.as_len());
         let addresses = Arc::new(Addresses::new(Instant::now()));
-        Self { budget, requests: Arc::new(requests), addresses, sources: Mutex::default() }
+        let (requests, arriving) = (Arc::new(requests), Arriving::new(limits));
+        Self { budget, requests, arriving, addresses, sources: Mutex::default() }
     }
 
     /// These limits hold from now on, for requests that are under way too.
     pub(crate) fn limit(&self, limits: &Limits) {
         self.budget.set_limit(limits.in_flight.as_len());
         self.requests.limit.store(limits.requests.0, Ordering::Relaxed);
+        self.arriving.set(limits);
     }
 
     /// Only these sources are there from now on.

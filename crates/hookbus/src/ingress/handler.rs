@@ -14,13 +14,14 @@ use hookbus_core::{
     verify::{Examined, Received, UnsignedProbe},
 };
 use http::{Request, header::EXPECT, request::Parts};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     Ingress, Source,
     answer::{self, Answer, Problem},
-    body::{self, Unread},
+    body::{Body, Framing, Terms, Unread},
+    budget::Reservation,
     client::Client,
     handshake,
     work::{Phase, Work},
@@ -41,7 +42,9 @@ impl Ingress {
         stopping: &AtomicBool,
         doing: &mut Work,
     ) -> Answer {
-        let (head, mut body) = request.into_parts();
+        let (head, incoming) = request.into_parts();
+        let framing = if doing.is_multiplexed() { Framing::Stream } else { Framing::Message };
+        let mut body = Body::new(incoming, framing);
         let source = self.source(&head);
         let client = self.proxies.client(doing.sender(), &head.headers);
         let counting = source.map_or(&*self.metrics.no_source, |source| &*source.metrics).begin();
@@ -55,6 +58,9 @@ impl Ingress {
             Err(problem) => {
                 tracing::debug!(path = head.uri.path(), reason = problem.reason(), %client, "request not accepted");
                 self.answered(&problem, client);
+                if problem.answered() == Answered::BrokenBody {
+                    doing.broke_off();
+                }
                 if let Some(source) = source {
                     source.rejections.note(rejected::Request {
                         head: &head,
@@ -70,10 +76,10 @@ impl Ingress {
                     return problem.answer();
                 }
                 // A client that asked whether to send its body has its answer; it must not be told to go on.
-                let asked = head.headers.contains_key(EXPECT) && !body.is_end_stream();
-                let last = stopping || asked || !body::skip_short(&mut body).await;
+                let asked = head.headers.contains_key(EXPECT) && !body.is_at_end();
+                let last = stopping || asked || !body.skip_short().await;
                 if last && !asked {
-                    body::discard(body);
+                    body.discard();
                 }
                 (problem.answer(), last)
             }
@@ -92,7 +98,7 @@ impl Ingress {
         source: Option<&Source>,
         client: Client,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut Body,
         whole: &mut Option<Bytes>,
         doing: &mut Work,
     ) -> Result<(Answer, Answered), Problem> {
@@ -140,9 +146,9 @@ impl Ingress {
         source: &Source,
         client: Client,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut Body,
         whole: &mut Option<Bytes>,
-        room: &mut super::budget::Reservation,
+        room: &mut Reservation,
     ) -> Result<Read, Problem> {
         let limit = self.limits.body.as_len();
         let announced = body.size_hint();
@@ -157,9 +163,11 @@ impl Ingress {
         let request = RequestHead { method: &head.method, query: head.uri.query(), headers: &head.headers };
         let examined = source.verifier.examine(request).map_err(refused)?;
         let deadline = Instant::now() + self.timeouts.body.get();
+        let arrival = self.arriving.begin(client.allowance());
+        let terms = |limit| Terms { limit, deadline, room, arrival };
         match examined {
             Examined::Claim(claim) => {
-                let body = body::read(body, limit, deadline, room).await.map_err(unread)?;
+                let body = body.read(terms(limit)).await.map_err(unread)?;
                 source.metrics.read(body.len());
                 *whole = Some(body.clone());
                 let received = claim.receive(body, SystemTime::now()).map_err(refused)?;
@@ -171,7 +179,7 @@ impl Ingress {
                 }
             }
             Examined::MaybeProbe(probe) => {
-                let short = match body::read(body, UnsignedProbe::MAX_BODY, deadline, room).await {
+                let short = match body.read(terms(UnsignedProbe::MAX_BODY)).await {
                     // Too long for a probe: an event without a signature.
                     Err(Unread::TooLarge) => Bytes::from_static(b"?"),
                     read => read.map_err(unread)?,
@@ -180,7 +188,7 @@ impl Ingress {
                 probe.check(&short).map(Read::Handshake).map_err(refused)
             }
             Examined::Handshake(answer) => {
-                body::read(body, HandshakeAnswer::MAX_REQUEST_BODY, deadline, room).await.map_err(unread)?;
+                body.read(terms(HandshakeAnswer::MAX_REQUEST_BODY)).await.map_err(unread)?;
                 Ok(Read::Handshake(answer))
             }
         }

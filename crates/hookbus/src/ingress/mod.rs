@@ -1,6 +1,7 @@
 //! HTTP in: connections within their limits, requests to verified events, events to answers.
 
 mod answer;
+mod arriving;
 mod body;
 mod budget;
 mod carried;
@@ -37,6 +38,7 @@ use crate::{
     metrics::{Metrics, SourceMetrics},
     rejected::Rejections,
 };
+use arriving::Arriving;
 use carried::{OfSource, Requests};
 use client::Proxies;
 use handshake::Handshakes;
@@ -54,6 +56,7 @@ pub(crate) struct Ingress {
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
     requests: Arc<Requests>,
+    arriving: Arc<Arriving>,
     proxies: Arc<Proxies>,
     /// How fast an address may send in vain.
     pace: Pace,
@@ -109,8 +112,22 @@ impl Ingress {
         let sources = sources.into_iter().map(|source| (source.verifier.source().into(), source)).collect();
         let (pace, proxies) = (Pace::new(&limits.refused_per_address), Arc::default());
         let (requests, addresses) = (Arc::clone(&carried.requests), Arc::clone(&carried.addresses));
+        let arriving = Arc::clone(&carried.arriving);
         let (tls, in_use) = (None, watch::Sender::new(()));
-        Self { sources, acceptor, limits, timeouts, metrics, requests, proxies, pace, addresses, tls, in_use }
+        Self {
+            sources,
+            acceptor,
+            limits,
+            timeouts,
+            metrics,
+            requests,
+            arriving,
+            proxies,
+            pace,
+            addresses,
+            tls,
+            in_use,
+        }
     }
 
     /// Believes these proxies, and nobody else, about who the client is.

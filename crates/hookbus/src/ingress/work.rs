@@ -137,7 +137,7 @@ impl Connection {
     pub(super) fn evict(&self) {
         self.evicted.store(true, Ordering::Release);
         // Only what was sending then: a request that has just come to an idle connection is answered.
-        self.cut.store(self.phase().0 == Phase::Body, Ordering::Release);
+        self.cut.fetch_or(self.phase().0 == Phase::Body, Ordering::AcqRel);
         self.end.notify_one();
     }
 
@@ -194,7 +194,17 @@ impl Connection {
 pub(super) struct Work {
     connection: Arc<Connection>,
     receiving: bool,
-    answered: bool,
+    end: End,
+}
+
+/// How a request ended, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its client did not wait for the answer.
+    GivenUp,
+    /// It did not even send its body to the end: there is nobody to hear the answer.
+    BrokenOff,
+    Answered,
 }
 
 impl Work {
@@ -204,7 +214,7 @@ impl Work {
             doing.requests += 1;
             doing.between = Phase::Idle;
         });
-        Self { connection: Arc::clone(connection), receiving: false, answered: false }
+        Self { connection: Arc::clone(connection), receiving: false, end: End::GivenUp }
     }
 
     /// What it is doing from now on: [`Phase::Body`] while its body is received, [`Phase::Closing`] where its answer is
@@ -230,9 +240,16 @@ impl Work {
         self.connection.is_multiplexed()
     }
 
+    /// Its body broke off: whatever is answered, its client has given it up.
+    pub(super) fn broke_off(&mut self) {
+        self.end = End::BrokenOff;
+    }
+
     /// It was answered.
     pub(super) fn answered(mut self) {
-        self.answered = true;
+        if self.end == End::GivenUp {
+            self.end = End::Answered;
+        }
     }
 }
 
@@ -242,7 +259,7 @@ impl Drop for Work {
         self.connection.change(|doing| {
             doing.requests -= 1;
             doing.receiving -= usize::from(self.receiving);
-            doing.given_up = if self.answered { 0 } else { doing.given_up + 1 };
+            doing.given_up = if self.end == End::Answered { 0 } else { doing.given_up + 1 };
             flood = doing.multiplexed && doing.given_up >= GIVEN_UP;
         });
         if flood {
@@ -283,7 +300,12 @@ mod tests {
         let give_up = |times| (0..times).for_each(|_| drop(Work::begin(&connection)));
         give_up(GIVEN_UP - 1);
         Work::begin(&connection).answered();
-        give_up(GIVEN_UP - 1);
+        give_up(GIVEN_UP - 2);
+        assert!(!connection.is_cut());
+        // An answer to half a body is one that nobody waits for.
+        let mut half = Work::begin(&connection);
+        half.broke_off();
+        half.answered();
         assert!(!connection.is_cut());
         give_up(1);
         assert!(connection.is_cut());
