@@ -66,6 +66,23 @@ fn body(id: u64) -> Vec<u8> {
     format!(r#"{{"id":"e{id}","type":"video.media.ready","object":{{"id":"m"}}}}"#).into_bytes()
 }
 
+/// A disk that hangs hangs whoever reads the configuration, and nobody else.
+#[tokio::test]
+async fn a_configuration_that_cannot_be_read_to_its_end_holds_nobody_up() {
+    let timeouts = "timeouts = { first-byte = \"1s\" }";
+    let mut bridge = Config { server: timeouts, ..Config::default() }.start().await;
+    let file = bridge.path("hookbus.toml");
+    fs::remove_file(&file).unwrap();
+    // Whoever opens it waits for somebody to write.
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    bridge.signal(Signal::HUP);
+    bridge.logged("SIGHUP: the configuration is read again").await;
+    let mut client = bridge.connect().await;
+    assert_eq!(client.ask(&FastPix.request(&body(1))).await.taken(), "accepted");
+    bridge.connect().await.ended().await;
+    bridge.stop().await;
+}
+
 async fn lines_are(bridge: &Bridge, file: &str, count: usize) -> Vec<Written> {
     let path = bridge.path(file);
     until("all lines are there", || whole(&path).is_some_and(|lines| lines.len() >= count)).await;

@@ -34,6 +34,13 @@ impl Pointer {
     }
 }
 
+/// The index that a step names an element of an array by: without leading zeros or a sign, as RFC 6901 has it.
+pub(crate) fn index(name: &str) -> Option<usize> {
+    let plain = name == "0" || !name.starts_with('0');
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    (plain && digits).then(|| name.parse().ok())?
+}
+
 /// Pointers compiled into a tree, so that one pass over the body answers them all.
 #[derive(Debug, Default)]
 pub(crate) struct PointerSet {
@@ -181,7 +188,7 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
 
     fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
         for at in 0_usize.. {
-            let wanted = self.node().children.iter().find(|(name, _)| name.parse() == Ok(at));
+            let wanted = self.node().children.iter().find(|(name, _)| index(name) == Some(at));
             let more = match wanted.map(|(_, child)| *child) {
                 Some(child) => seq.next_element_seed(self.step(child))?.is_some(),
                 None => seq.next_element::<IgnoredAny>()?.is_some(),
@@ -285,6 +292,8 @@ mod tests {
             read(br#"[{"id":1},{"id":2}]"#, &["/0/id", "/1/id", "/2/id"]),
             [Some("1".into()), Some("2".into()), None]
         );
+        // No other spelling is the same element: what is masked by one must not be read by another.
+        assert_eq!(read(b"[1,2]", &["/01", "/+1", "/-0", "/", "/1"]), [None, None, None, None, Some("2".into())]);
         assert_eq!(read(b"\"x\"", &[""]), [Some("x".into())]);
         let mut set = PointerSet::default();
         let root = set.add(&Pointer::parse("").unwrap());

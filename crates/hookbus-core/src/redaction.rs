@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::json::Pointer;
+use crate::json::{Pointer, index};
 
 /// What stands in place of a masked value, whatever it was: a JSON string.
 pub const MASK: &str = "\"***\"";
@@ -303,11 +303,6 @@ impl<'a> Visitor<'a> for Walk<'_, 'a> {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
-}
-
-/// The index an element of an array is named by: without leading zeros or a sign.
-fn index(name: &str) -> Option<usize> {
-    name.parse().ok().filter(|index: &usize| *index.to_string() == *name)
 }
 
 /// Finds the child of a node that a member's name leads to, whatever escapes the name is written with.

@@ -51,7 +51,9 @@ fn each_wrong_bus_explains_itself() {
 fn what_deserves_a_warning_gets_one() {
     let sound = "[sources.fastpix]\nprovider = 'fastpix'\nsecrets = []\n[sources.fastgen]\nprovider = 'fastgen'\n\
                  secrets = [{ env = 'X' }]\n[sinks.out]\ntype = 'stdout'\n[[routes]]\nname = 'video'\n\
-                 sources = ['fastpix']\ntypes = ['video.*']\nto = [{ sink = 'out' }]\n";
+                 sources = ['fastpix']\ntypes = ['video.*']\nto = [{ sink = 'out' }]\n\
+                 [sources.zoom]\nprovider = 'zoom'\nsecrets = [{ env = 'X' }]\nredact = ['/payload/object/phone']\n\
+                 [[routes]]\nname = 'zoom'\nsources = ['zoom']\nto = [{ sink = 'out' }]\n";
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "wrong_configs" }, {
         insta::assert_snapshot!("warnings", parse(sound).unwrap());
     });

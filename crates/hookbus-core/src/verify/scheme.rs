@@ -310,6 +310,12 @@ impl Scheme {
         signed && !self.is_bearer()
     }
 
+    /// Whether an event's id is a digest of its body, where the body says no other. Whoever has all of a body but one short
+    /// value can find that value by such an id.
+    pub fn digests_body(&self) -> bool {
+        matches!(self.knobs.id.0.first(), Some(Locator::Sha256))
+    }
+
     /// An attribute that this scheme takes from a value which is to be masked: it would be seen all the same.
     pub fn shows(&self, redaction: &Redaction) -> Option<&'static str> {
         let Knobs { id, event_type, subject, time, .. } = &self.knobs;

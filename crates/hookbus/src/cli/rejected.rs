@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigText},
-    control::{self, Command, Details, NotAsked, OnRejected, Place, RejectedLine, Reply},
+    control::{self, BodyAs, Command, Details, NotAsked, OnRejected, Place, RejectedLine, Reply},
     rejected::Chosen,
 };
 
@@ -59,7 +59,10 @@ impl Rejected {
             Doing::List { source, reason, since, limit } => {
                 (OnRejected::List(Chosen { source, reason, since, limit: Some(limit) }), None)
             }
-            Doing::Show { id, body } => (OnRejected::Show { id }, body),
+            Doing::Show { id, body } => {
+                let how = if body.is_some() { BodyAs::Received } else { BodyAs::Masked };
+                (OnRejected::Show { id, body: how }, body)
+            }
         };
         let show = matches!(command, OnRejected::Show { .. });
         let (config, _) = Config::parse(&ConfigText::read(&global.config)?, registry)?;
@@ -75,9 +78,12 @@ impl Rejected {
             let mut any = false;
             while let Some(reply) = answer.recv().await {
                 match reply {
-                    Reply::Rejected(line) => {
-                        if let (Some(path), Some(details)) = (&body_to, &line.details) {
+                    Reply::Rejected(mut line) => {
+                        if let (Some(path), Some(details)) = (&body_to, &mut line.details) {
                             save(path, details)?;
+                            // What goes to a file unmasked goes there alone.
+                            details.body_base64.clear();
+                            line.body = SAVED.into();
                         }
                         match &line.details {
                             _ if global.json => print(&serde_json::to_string(&line)?)?,
@@ -115,6 +121,9 @@ impl Rejected {
     }
 }
 
+/// What is said of a body that went to a file.
+const SAVED: &str = "saved";
+
 /// Texts that senders choose stand in lines and columns here.
 fn row(line: &RejectedLine) -> String {
     let RejectedLine { id, time, source, status, reason, client, method, .. } = line;
@@ -149,6 +158,7 @@ fn whole(line: &RejectedLine, details: &Details) -> String {
     let all = line.body_bytes.unwrap_or_default();
     let _ = match body.as_str() {
         "not-read" => write!(text, "\n(no body: it was not read, or says nothing about the reason)"),
+        SAVED => write!(text, "\n(the body of {all} bytes is in the file)"),
         "left" => write!(text, "\n(a body of {all} bytes was not kept)"),
         "cut" => write!(text, "\n{}\n({} of {all} bytes)", harmless(&bytes), bytes.len()),
         _ => write!(text, "\n{}", harmless(&bytes)),

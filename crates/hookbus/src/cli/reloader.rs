@@ -3,7 +3,7 @@
 use std::{convert::Infallible, path::PathBuf};
 
 use hookbus_core::SinkRegistry;
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, task::spawn_blocking};
 
 use super::service::Service;
 use crate::{
@@ -35,14 +35,28 @@ impl Reloader<'_> {
             }
             self.service.reloading();
             // Before it is read: what changes from now on is a change.
-            self.watch.told();
+            self.look(Watch::told).await;
             let status = self.again().await;
             self.service.ready(status);
         }
     }
 
+    /// Looks at the files, where a disk that hangs hangs nobody: whoever serves and hears signals is in this task too.
+    async fn look(&mut self, look: impl FnOnce(&mut Watch) + Send + 'static) {
+        let mut watch = std::mem::take(&mut self.watch);
+        let looked = spawn_blocking(move || {
+            look(&mut watch);
+            watch
+        });
+        self.watch = looked.await.unwrap_or_default();
+    }
+
     async fn again(&mut self) -> &'static str {
-        let parsed = ConfigText::read(&self.path).and_then(|text| {
+        let path = self.path.clone();
+        let read = spawn_blocking(move || ConfigText::read(&path)).await;
+        // Invariant: the task is not cancelled, and reading a file does not panic.
+        let Ok(read) = read else { return "serving" };
+        let parsed = read.and_then(|text| {
             text.refuse_empty()?;
             Config::parse(&text, self.registry)
         });
@@ -52,7 +66,8 @@ impl Reloader<'_> {
                     tracing::warn!("the configuration has its doubts:\n{warnings}");
                 }
                 // Also where it is refused: a secret that is missing may come.
-                self.watch.follow(config.files().chain([self.path.clone()]));
+                let files: Vec<_> = config.files().chain([self.path.clone()]).collect();
+                self.look(move |watch| watch.follow(files)).await;
                 match self.reload.apply(config).await {
                     Ok(_) => "serving",
                     Err(_) => "serving; the newest configuration was refused",

@@ -25,7 +25,7 @@ pub(crate) use by_journal::ByJournal;
 pub(crate) use journal::{JournalLine, Kept, OnJournal};
 pub(crate) use letters::{Chosen, Filter, LetterLine, OnLetters};
 pub(crate) use redrive::{NotRedriven, Redrive, Today, destinations, shown};
-pub(crate) use rejected::{Details, OnRejected, RejectedLine};
+pub(crate) use rejected::{BodyAs, Details, OnRejected, RejectedLine};
 pub(crate) use server::Control;
 
 /// The socket's name in the data folder.

@@ -1,6 +1,7 @@
 //! Commands on requests that were not accepted.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -23,7 +24,17 @@ pub(crate) enum OnRejected {
     /// Which there are.
     List(Chosen),
     /// All that is kept of one, and why it was refused.
-    Show { id: u64 },
+    Show { id: u64, body: BodyAs },
+}
+
+/// How the body of a request is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BodyAs {
+    /// With what its source says is never shown masked.
+    Masked,
+    /// Byte for byte.
+    Received,
 }
 
 /// A request as it is shown.
@@ -55,7 +66,7 @@ pub(crate) struct Details {
     pub(crate) headers_left_out: u32,
     /// What explains the reason.
     pub(crate) findings: Vec<String>,
-    /// What is kept of the body, in base64.
+    /// What is kept of the body, in base64: masked, or as it was received.
     pub(crate) body_base64: String,
 }
 
@@ -85,17 +96,22 @@ impl RejectedLine {
         }
     }
 
-    fn whole(known: &Known, found: &Found) -> Self {
+    fn whole(known: &Known, found: &Found, body: BodyAs) -> Self {
         let value = |value: &Value| match value {
             Value::Shown(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             Value::Masked => None,
         };
         let headers = &found.record.headers;
+        let source = known.sources.iter().find(|source| source.name == found.source);
+        let body = match (body, source) {
+            (BodyAs::Masked, Some(source)) => source.redact.apply(&found.body),
+            _ => Cow::Borrowed(&found.body[..]),
+        };
         let details = Details {
             headers: headers.iter().map(|(name, shown)| (name.clone(), value(shown))).collect(),
             headers_left_out: found.record.headers_left_out,
             findings: diagnosis::explain(known, found),
-            body_base64: STANDARD.encode(&found.body),
+            body_base64: STANDARD.encode(body),
         };
         Self { details: Some(Box::new(details)), ..Self::new(found) }
     }
@@ -112,10 +128,10 @@ pub(super) async fn answer(
             let found = spawn_blocking(move || known.reading().list(&chosen)).await??;
             found.iter().map(RejectedLine::new).collect()
         }
-        OnRejected::Show { id } => {
+        OnRejected::Show { id, body } => {
             let shown = spawn_blocking(move || {
                 let found = known.reading().get(id)?;
-                std::io::Result::Ok(found.map(|found| RejectedLine::whole(&known, &found)))
+                std::io::Result::Ok(found.map(|found| RejectedLine::whole(&known, &found, body)))
             });
             vec![shown.await??.ok_or_else(|| Stopped(format!("there is no rejected request {id}")))?]
         }

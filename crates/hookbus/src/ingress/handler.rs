@@ -64,6 +64,7 @@ impl Ingress {
                 if let Some(source) = source {
                     source.rejections.note(rejected::Request {
                         head: &head,
+                        masks: &source.masks,
                         body: whole.as_ref(),
                         client: client.address,
                         reason: problem.reason(),

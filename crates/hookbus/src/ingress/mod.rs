@@ -36,7 +36,7 @@ use crate::{
     accept::{Acceptor, Waiting},
     config::{Limits, Respond, Timeouts},
     metrics::{Metrics, SourceMetrics},
-    rejected::Rejections,
+    rejected::{Masks, Rejections},
 };
 use arriving::Arriving;
 use carried::{OfSource, Requests};
@@ -76,6 +76,7 @@ pub(crate) struct Source {
     metrics: Arc<SourceMetrics>,
     respond: Option<Respond>,
     rejections: Arc<Rejections>,
+    masks: Masks,
     /// How fast it may send, where that is limited.
     pace: Option<Pace>,
 }
@@ -90,8 +91,8 @@ impl Source {
     ) -> Self {
         let carried = carried.source(verifier.source());
         let handshakes = Handshakes::new(verifier.source());
-        let (pace, respond) = (None, None);
-        Self { verifier, waiting, carried, handshakes, metrics, respond, rejections, pace }
+        let (pace, respond, masks) = (None, None, Masks::new(verifier.scheme()));
+        Self { verifier, waiting, carried, handshakes, metrics, respond, rejections, masks, pace }
     }
 
     /// With this answer to what was taken over.

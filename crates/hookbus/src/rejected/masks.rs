@@ -64,15 +64,15 @@ static KNOWN: LazyLock<HashSet<HeaderName>> = LazyLock::new(|| {
 });
 
 /// What may be kept of the requests to one source.
-#[derive(Debug, Default)]
-pub(super) struct Masks {
+#[derive(Debug)]
+pub(crate) struct Masks {
     proof: Vec<HeaderName>,
     bearer: Vec<String>,
     signs_url: bool,
 }
 
 impl Masks {
-    pub(super) fn new(scheme: &Scheme) -> Self {
+    pub(crate) fn new(scheme: &Scheme) -> Self {
         let bearer = scheme.bearer_headers().map(str::to_owned).collect();
         Self { proof: scheme.proof_headers(), bearer, signs_url: scheme.signs_url() }
     }

@@ -28,6 +28,7 @@ pub(crate) use alarm::Standing;
 pub(crate) use figures::Figures;
 #[cfg(test)]
 pub(crate) use figures::NotKept;
+pub(crate) use masks::Masks;
 pub(crate) use reading::{Chosen, Found, Reading};
 pub(crate) use record::{KeptBody, Value};
 pub(crate) use source::{Rejections, Request};

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{masks::Masks, source::Request};
+use super::source::Request;
 use crate::config::Keep;
 
 /// Bytes of headers that are kept.
@@ -59,14 +59,13 @@ impl Record {
     /// Takes down a request: what is kept of its head, and of its body.
     pub(super) fn new(
         request: &Request<'_>,
-        masks: &Masks,
         keep: Keep,
         most: usize,
         now: SystemTime,
     ) -> (Self, Vec<u8>) {
         let (mut headers, mut left_out, mut room) = (Vec::new(), 0, HEADERS);
         for (name, value) in &request.head.headers {
-            let value = match masks.shows(name, request.reason) {
+            let value = match request.masks.shows(name, request.reason) {
                 true => Value::Shown(value.as_bytes().to_vec()),
                 false => Value::Masked,
             };
@@ -96,7 +95,7 @@ impl Record {
             client: request.client,
             method: method.to_owned(),
             path: request.head.uri.path().to_owned(),
-            query: request.head.uri.query().map(|query| masks.query(query)),
+            query: request.head.uri.query().map(|query| request.masks.query(query)),
             headers,
             headers_left_out: left_out,
             body,

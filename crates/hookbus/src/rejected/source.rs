@@ -24,6 +24,8 @@ use crate::config::{self, Keep, SourceConfig};
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'r> {
     pub(crate) head: &'r Parts,
+    /// What may be kept of it, by the scheme that refused it: another one may be configured by now.
+    pub(crate) masks: &'r Masks,
     /// Its body, where it was read to its end.
     pub(crate) body: Option<&'r Bytes>,
     pub(crate) client: IpAddr,
@@ -41,12 +43,11 @@ pub(crate) struct Rejections {
     watched: Mutex<Watched>,
 }
 
-/// What is kept of them, and by whom.
+/// How much is kept of them, and by whom.
 #[derive(Debug)]
 struct How {
     keep: Keep,
     body: usize,
-    masks: Masks,
     pace: Pace,
     queue: Option<Queue>,
 }
@@ -60,8 +61,7 @@ struct Watched {
 
 impl Rejections {
     pub(super) fn new(source: Arc<str>) -> Self {
-        let how =
-            How { keep: Keep::Counts, body: 0, masks: Masks::default(), pace: Pace::default(), queue: None };
+        let how = How { keep: Keep::Counts, body: 0, pace: Pace::default(), queue: None };
         let figures = Arc::new(Figures::new(source));
         Self { figures, how: Mutex::new(how), watched: Mutex::default() }
     }
@@ -71,7 +71,6 @@ impl Rejections {
         let mut how = lock(&self.how);
         how.keep = source.rejected.unwrap_or(settings.keep);
         how.body = settings.body.as_len();
-        how.masks = Masks::new(&source.scheme);
         lock(&self.watched).after = settings.alarm_after.get();
     }
 
@@ -109,7 +108,7 @@ impl Rejections {
         }
         // A body says nothing about why there was no room for it.
         let request = Request { body: request.body.filter(|_| request.refused), ..request };
-        let (record, body) = Record::new(&request, &how.masks, how.keep, how.body, SystemTime::now());
+        let (record, body) = Record::new(&request, how.keep, how.body, SystemTime::now());
         if !queue.keep(&self.figures.source, record, body) {
             self.figures.not_kept(NotKept::Queue);
         }
@@ -165,12 +164,14 @@ mod tests {
         let rejections = Rejections::new("a".into());
         rejections.configure(&config.sources[0], &config::Rejected::default());
         rejections.keep_by(queue);
+        let masks = Masks::new(&config.sources[0].scheme);
         let (head, ()) = http::Request::post("/hooks/a").body(()).unwrap().into_parts();
         for number in 0..25 {
             let (body, client) = (Bytes::from_static(b"body"), IpAddr::from([127, 0, 0, 1]));
             let refused = number % 2 == 0;
             rejections.note(Request {
                 head: &head,
+                masks: &masks,
                 body: Some(&body),
                 client,
                 reason: "x",

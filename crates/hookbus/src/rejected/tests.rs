@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -40,15 +40,17 @@ fn head(headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+static GITHUB: LazyLock<Masks> = LazyLock::new(|| Masks::new(&Scheme::built_in("github").unwrap()));
+
 fn request<'r>(head: &'r Parts, body: &'r Bytes) -> Request<'r> {
     let client = IpAddr::from(Ipv4Addr::LOCALHOST);
-    Request { head, body: Some(body), client, reason: "signature_mismatch", status: 401, refused: true }
+    let (reason, status) = ("signature_mismatch", 401);
+    Request { head, masks: &GITHUB, body: Some(body), client, reason, status, refused: true }
 }
 
 fn record(body: &Bytes) -> (Record, Vec<u8>) {
-    let masks = Masks::new(&Scheme::built_in("github").unwrap());
     let head = head(&[("x-hub-signature-256", "sha256=00"), ("x-secret", "hunter2")]);
-    Record::new(&request(&head, body), &masks, Keep::Whole, 64 << 10, SystemTime::now())
+    Record::new(&request(&head, body), Keep::Whole, 64 << 10, SystemTime::now())
 }
 
 fn plan(sources: &[&str], max_size: u64) -> Plan {
@@ -238,13 +240,12 @@ fn a_record_holds_no_credential_and_no_more_than_it_may() {
         ("via", &long),
     ]);
     let body = Bytes::from(vec![b'b'; 100]);
-    let masks = Masks::new(&Scheme::built_in("github").unwrap());
     for (keep, most, kept, left) in [
         (Keep::Whole, 100, KeptBody::Whole { bytes: 100 }, 100),
         (Keep::Whole, 99, KeptBody::Cut { bytes: 100 }, 99),
         (Keep::Heads, 100, KeptBody::Left { bytes: 100 }, 0),
     ] {
-        let (record, bytes) = Record::new(&request(&head, &body), &masks, keep, most, SystemTime::now());
+        let (record, bytes) = Record::new(&request(&head, &body), keep, most, SystemTime::now());
         assert_eq!((record.body, bytes.len()), (kept, left));
         let frame = frame::write(&record, &bytes).unwrap();
         assert!(!frame.windows(7).any(|window| window == b"hunter2"));
