@@ -117,12 +117,37 @@ async fn what_was_refused_is_listed_and_explained_with_a_bridge_and_without() {
     };
     explained(&bridge);
     let id = all[2]["id"].to_string();
-    let text = bridge.command(&["rejected", "show", &id, "--body", "body"]);
+    let text = bridge.command(&["rejected", "show", &id]);
     assert!(text.contains("user-agent: it/1\n") && text.contains("\n{}"), "{text}");
+    let text = bridge.command(&["rejected", "show", &id, "--body", "body"]);
+    assert!(text.contains("(the body of 2 bytes is in the file)"), "{text}");
     assert_eq!(fs::read(bridge.path("body")).unwrap(), b"{}");
     bridge.stop().await;
     assert_eq!(list(&bridge, &[]), all);
     explained(&bridge);
+}
+
+#[tokio::test]
+async fn what_redact_names_is_written_to_a_file_and_shown_nowhere() {
+    const MASKED: &str = r#"[sources.masked]
+provider = "fastpix"
+secrets = [{ file = "fastpix.secret" }]
+redact = ["/data/streamKey"]
+"#;
+    let bridge = Bridge::start(Setup { more: MASKED, ..Setup::default() }).await;
+    let body = br#"{"id":"e1","data":{"streamKey":"hunter2"}}"#;
+    let forged = FastPix.signature_under(&FastPix.wrong_secret(), body);
+    let request = post("/hooks/masked", &[(FastPix.header(), &forged)], body);
+    assert_eq!(bridge.connect().await.ask(&request).await.problem(401), "signature_mismatch");
+    let id = kept(&bridge, 1).await[0]["id"].to_string();
+    for arguments in [&["rejected", "show", &id][..], &["rejected", "show", &id, "--json"]] {
+        let shown = bridge.command(arguments);
+        assert!(!shown.contains("hunter2") && !shown.contains(&STANDARD.encode(body)), "{shown}");
+    }
+    let text = bridge.command(&["rejected", "show", &id]);
+    assert!(text.contains(r#"{"id":"e1","data":{"streamKey":"***"}}"#), "{text}");
+    assert!(!bridge.command(&["rejected", "show", &id, "--json", "--body", "body"]).contains("hunter2"));
+    assert_eq!(fs::read(bridge.path("body")).unwrap(), body);
 }
 
 #[tokio::test]

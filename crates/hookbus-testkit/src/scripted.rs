@@ -30,6 +30,8 @@ struct Record {
     probe_error: Option<SinkError>,
     address_error: Option<SinkError>,
     closed: bool,
+    /// Probes do not come back.
+    probes_hang: bool,
 }
 
 impl ScriptedSink {
@@ -57,6 +59,11 @@ impl ScriptedSink {
     /// Lets probes of the sink fail with this error, or succeed again.
     pub fn fail_probes(&self, error: Option<SinkError>) {
         self.record().probe_error = error;
+    }
+
+    /// Lets probes hang for ever, or come back again.
+    pub fn hang_probes(&self, hang: bool) {
+        self.record().probes_hang = hang;
     }
 
     /// Lets probes of addresses fail with this error, or succeed again.
@@ -116,17 +123,23 @@ impl Sink for ScriptedSink {
     }
 
     async fn probe(&self, target: Probe<'_>, _: Instant) -> Result<(), SinkError> {
-        let mut record = self.record();
-        let error = match target {
-            Probe::Sink => {
-                record.probes += 1;
-                record.probe_error.clone()
-            }
-            Probe::Address(address) => {
-                record.address_probes.push(address.clone());
-                record.address_error.clone()
-            }
+        let (error, hangs) = {
+            let mut record = self.record();
+            let error = match target {
+                Probe::Sink => {
+                    record.probes += 1;
+                    record.probe_error.clone()
+                }
+                Probe::Address(address) => {
+                    record.address_probes.push(address.clone());
+                    record.address_error.clone()
+                }
+            };
+            (error, record.probes_hang)
         };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         error.map_or(Ok(()), Err)
     }
 

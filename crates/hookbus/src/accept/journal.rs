@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookbus_core::{VerifiedEvent, route::Decision};
-use hookbus_journal::{Appended, Destination, Journal, JournalError};
+use hookbus_journal::{Appended, Destination, Journal, JournalError, Letter};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Acceptor, Disposition, NotAccepted};
@@ -27,14 +27,13 @@ impl Acceptor {
             return Err(refused(NO_ROOM, "there is no journal".to_owned()));
         };
         let Decision { destinations, unaddressable } = decision;
-        let letters = unaddressable.into_iter().map(|lost| self.unaddressable(event, &lost)).collect();
-        // First, because a second dead letter does less harm than a second event.
-        self.keep(letters).await?;
+        let mut letters: Vec<_> =
+            unaddressable.into_iter().map(|lost| self.unaddressable(event, &lost)).collect();
         let destinations: Vec<_> =
             destinations.into_iter().map(|to| Destination { sink: to.sink, address: to.address }).collect();
         let late = || refused(Duration::from_secs(1), "not in the journal within `ack-timeout`".to_owned());
         let safe = async {
-            let appended = self.append(journal, event, destinations).await?;
+            let appended = self.append(journal, event, destinations, &mut letters).await?;
             let (commit, disposition) = match appended {
                 None => return Ok(Disposition::Accepted),
                 Some(Appended::New(commit)) => (commit, Disposition::Accepted),
@@ -45,16 +44,21 @@ impl Acceptor {
                 Err(error) => Err(refused(NO_ROOM, error.to_string())),
             }
         };
-        timeout_at(deadline, safe).await.unwrap_or_else(|_| Err(late()))
+        let disposition = timeout_at(deadline, safe).await.unwrap_or_else(|_| Err(late()))?;
+        // Last, so that nothing of an event that is refused is left: with every try of its sender there would be a letter
+        // more. Where they cannot be kept, the next try finds the rest in the journal.
+        self.keep(letters).await?;
+        Ok(disposition)
     }
 
-    /// Appends the event for all destinations but those that are full and whose events then become dead letters. Nothing
-    /// where no other is left.
+    /// Appends the event for all destinations but those that are full and whose events then become dead letters, which
+    /// are put to the others. Nothing where no other destination is left.
     async fn append(
         &self,
         journal: &Journal,
         event: &VerifiedEvent,
         mut destinations: Vec<Destination>,
+        letters: &mut Vec<Letter>,
     ) -> Result<Option<Appended>, NotAccepted> {
         while !destinations.is_empty() {
             let full = match journal.append(event, &destinations).await {
@@ -73,7 +77,7 @@ impl Acceptor {
             let letter = |to: Destination| {
                 self.letter(event, sink, Some(to.address), "max-pending", &full.to_string(), 0)
             };
-            self.keep(give_up.into_iter().map(letter).collect()).await?;
+            letters.extend(give_up.into_iter().map(letter));
             destinations = rest;
         }
         Ok(None)

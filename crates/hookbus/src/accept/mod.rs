@@ -255,10 +255,13 @@ impl Acceptor {
         for letter in letters {
             log(&letter);
             let lane = self.lanes.iter().find(|lane| *lane.name() == letter.sink);
-            lane.inspect(|lane| lane.metrics().dead_letter(&letter.reason));
+            let reason = letter.reason.clone();
             let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
             let why = match kept {
-                Ok(Ok(_)) => continue,
+                Ok(Ok(_)) => {
+                    lane.inspect(|lane| lane.metrics().dead_letter(&reason));
+                    continue;
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the dead letter was not on disk in time".to_owned(),
             };

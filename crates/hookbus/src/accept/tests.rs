@@ -24,14 +24,15 @@ const KEY: AddressKey = AddressKey::required("topic");
 const JOURNAL: Waiting = Waiting { ack_timeout: Duration::from_secs(2), ack: Ack::Journal };
 const WAITING: Waiting = Waiting { ack_timeout: Duration::from_secs(2), ack: Ack::Sinks };
 
-/// An acceptor whose one route goes to all these sinks, each at the topic rendered from this template.
+/// An acceptor whose one route goes to all these sinks: the first at the topic rendered from this template, others at `t`.
 fn acceptor(
     folder: &Path,
     sinks: &[&ScriptedSink],
     topic: &str,
     quota: u64,
 ) -> (Arc<Acceptor>, Vec<Running>) {
-    let target = |sink| Target::new(sink, vec![(KEY, topic.parse().unwrap())]);
+    let topic = |sink| if sink == 0 { topic } else { "t" };
+    let target = |sink| Target::new(sink, vec![(KEY, topic(sink).parse().unwrap())]);
     let types = vec!["video.*".parse().unwrap()];
     let to = (0..sinks.len()).map(target).collect();
     let router =
@@ -258,6 +259,22 @@ async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_be
     let full = tempfile::tempdir().unwrap();
     let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
     assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why().contains("max-size"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_the_journal_nothing_is_left_of_an_event_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let sinks = [1, 2].map(|_| ScriptedSink::delivering(Capabilities::new()));
+    let (acceptor, lanes) = acceptor(folder.path(), &[&sinks[0], &sinks[1]], "{body:/tenant}", 1 << 30);
+    let large = TestEvent::new("fastpix").id("large").subject("m").length(17 << 20).build();
+    for _ in 0..3 {
+        acceptor.accept(large.clone(), JOURNAL).await.unwrap_err();
+    }
+    acceptor.accept(event("e1"), JOURNAL).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(sinks[1].batches().concat(), ["e1"]);
+    end(acceptor, lanes).await;
+    assert_eq!(letters(folder.path()).await.len(), 1, "that of e1");
 }
 
 #[tokio::test(start_paused = true)]

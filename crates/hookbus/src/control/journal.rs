@@ -16,7 +16,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use super::{Replies, Reply, Stopped};
 
 /// How often whoever waits is told that it goes on.
-const TELL: Duration = Duration::from_secs(10);
+pub(super) const TELL: Duration = Duration::from_secs(10);
 
 /// What to do with the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]

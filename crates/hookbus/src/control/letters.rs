@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use hookbus_core::{EventTime, VerifiedEvent, route::TypePattern};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Desk, NotRedriven, Redrive, Replies, Reply, Stopped};
+use super::{Desk, NotRedriven, Redrive, Replies, Reply, Stopped, journal::TELL};
 
 /// Letters that are looked at at once.
 const PAGE: usize = 256;
@@ -163,7 +163,7 @@ impl Desk {
         // Letters that come back while this goes on are not taken again.
         let newest = self.letters.newest().unwrap_or(0);
         let (mut left, mut after) = (limit.unwrap_or(u64::MAX), None);
-        let (mut done, mut failed) = (0, 0);
+        let (mut done, mut failed, mut told) = (0, 0, Instant::now());
         while left > 0 {
             let listing = self.letters.list(after, PAGE).await?;
             let Some(last) = listing.last.filter(|_| after.is_none_or(|after| after < newest)) else { break };
@@ -182,7 +182,9 @@ impl Desk {
                 let refused = self.some(some, replies, doing).await?;
                 failed += refused;
                 done += some.len() as u64 - refused;
+                still_working(replies, &mut told).await?;
             }
+            still_working(replies, &mut told).await?;
         }
         Ok((done, failed))
     }
@@ -248,6 +250,15 @@ async fn redrive_one(
 async fn remove(letters: &DeadLetters, ids: &[u64]) -> Result<(), Stopped> {
     let late = |_| Stopped("the removal was not on disk in time".into());
     timeout(REMOVE, letters.remove(ids)).await.map_err(late)??;
+    Ok(())
+}
+
+/// Tells now and then that it goes on: what succeeds has no line, and whoever asked does not wait for ever.
+async fn still_working(replies: &Replies, told: &mut Instant) -> Result<(), Stopped> {
+    if told.elapsed() >= TELL {
+        *told = Instant::now();
+        send(replies, Reply::Working).await?;
+    }
     Ok(())
 }
 

@@ -68,7 +68,7 @@ impl Worker {
     /// Lands what is in flight, waits to be told how to go on, and goes on.
     pub(super) async fn exchange(&mut self, exchange: Exchange) {
         let Exchange { deadline, close, settled } = exchange;
-        self.land(deadline).await;
+        let cut_off = self.land(deadline).await;
         if close {
             self.close(deadline).await;
             // Dropped too, before anybody opens another one: it may have its folder to itself as long as it is there.
@@ -79,11 +79,12 @@ impl Worker {
             Ok(()) => timeout(GO_ON, next).await.ok().and_then(Result::ok).unwrap_or_default(),
             Err(_) => Next::default(),
         };
-        self.begin_again(next);
+        self.begin_again(next, cut_off);
     }
 
-    /// Waits until nothing is in flight; what is not answered by then is cut off, and may have been delivered.
-    async fn land(&mut self, deadline: Instant) {
+    /// Waits until nothing is in flight; what is not answered by then is cut off, and may have been delivered. Returns the
+    /// probes that were cut off.
+    async fn land(&mut self, deadline: Instant) -> Vec<Run> {
         while self.in_flight > 0 {
             match timeout_at(deadline, self.tasks.join_next_with_id()).await {
                 Ok(Some(done)) => self.done(done),
@@ -92,12 +93,15 @@ impl Worker {
         }
         // They are gone, and not only told to go, before what they left is looked at and the sink is closed.
         let _ = timeout_at(deadline + OVERRUN, self.tasks.shutdown()).await;
+        let mut probes = Vec::new();
         for run in std::mem::take(&mut self.running).into_values() {
-            if let Run::Publish { deliveries, report } = run {
-                self.landed(deliveries, &report);
+            match run {
+                Run::Publish { deliveries, report } => self.landed(deliveries, &report),
+                probe => probes.push(probe),
             }
         }
         self.in_flight = 0;
+        probes
     }
 
     /// Closes the sink.
@@ -109,8 +113,9 @@ impl Worker {
         }
     }
 
-    fn begin_again(&mut self, next: Next) {
+    fn begin_again(&mut self, next: Next, cut_off: Vec<Run>) {
         let Next { sink, places, regroup } = next;
+        let is_another = sink.is_some();
         if let Some((sink, publish_timeout)) = sink {
             self.capabilities = sink.capabilities();
             (self.sink, self.config.publish_timeout) = (sink, publish_timeout);
@@ -133,6 +138,19 @@ impl Worker {
             for place in std::mem::take(&mut self.aside).into_places() {
                 self.restore(&place);
             }
+        }
+        if !is_another {
+            cut_off.into_iter().for_each(|probe| self.probe_again(probe));
+        }
+    }
+
+    /// Asks again what was cut off: nobody else would.
+    fn probe_again(&mut self, probe: Run) {
+        match probe {
+            Run::ProbeSink => self.pace.probe_cut_off(Instant::now()),
+            Run::FirstLook(_) => self.spawn_probe(probe),
+            Run::ProbeAddress(ref place) if self.aside.contains(place) => self.spawn_probe(probe),
+            Run::ProbeAddress(_) | Run::Publish { .. } => {}
         }
     }
 }

@@ -9,6 +9,27 @@ pub(super) const UNROUTABLE_FOR: Duration = Duration::from_mins(15);
 /// An event may fail for no known reason so often.
 const UNEXPECTED_TRIES: u32 = 10;
 
+/// How often an event was tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attempts {
+    /// Whatever came of it.
+    pub(crate) all: u32,
+    /// Those that failed for no known reason. An outage in between is not the event's.
+    unexpected: u32,
+}
+
+impl Attempts {
+    /// One more, with this outcome.
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        self.all = self.all.saturating_add(1);
+        if let Outcome::Retry { error, .. } = outcome
+            && error.retry_class() == RetryClass::Event
+        {
+            self.unexpected = self.unexpected.saturating_add(1);
+        }
+    }
+}
+
 /// What to do about one event after one try.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -29,7 +50,7 @@ pub(super) enum Verdict {
 
 /// Decides from the outcome, how often the event was tried (this try included), and how long its address has been
 /// missing while it waited.
-pub(super) fn verdict(outcome: Outcome, tries: u32, missing_for: Duration) -> Verdict {
+pub(super) fn verdict(outcome: Outcome, attempts: Attempts, missing_for: Duration) -> Verdict {
     let (error, maybe_delivered, rejected) = match outcome {
         Outcome::Delivered { .. } => return Verdict::Delivered,
         Outcome::Retry { error, maybe_delivered, .. } => (error, maybe_delivered, false),
@@ -51,7 +72,7 @@ pub(super) fn verdict(outcome: Outcome, tries: u32, missing_for: Duration) -> Ve
             Verdict::DeadLetter(error)
         }
         RetryClass::Address => Verdict::SetAside(error),
-        RetryClass::Event if tries >= UNEXPECTED_TRIES => Verdict::DeadLetter(error),
+        RetryClass::Event if attempts.unexpected >= UNEXPECTED_TRIES => Verdict::DeadLetter(error),
         RetryClass::Event => Verdict::TryAgain { error, maybe_delivered },
     }
 }
@@ -65,7 +86,8 @@ mod tests {
     use super::*;
 
     fn word(outcome: Outcome, tries: u32, minutes: u64) -> &'static str {
-        match verdict(outcome, tries, Duration::from_mins(minutes)) {
+        let attempts = Attempts { all: tries, unexpected: tries };
+        match verdict(outcome, attempts, Duration::from_mins(minutes)) {
             Verdict::Delivered => "delivered",
             Verdict::DeadLetter(_) => "dead letter",
             Verdict::PauseLane(_) => "pause",

@@ -11,6 +11,7 @@ use crate::metrics::SinkMetrics;
 use super::{
     Delivery, FromJournal, JOURNAL_BYTES, JOURNAL_EVENTS, PARKED, Ticket, backoff,
     budget::Budget,
+    giving_up::Attempts,
     groups::Groups,
     letters::{GivenUp, Letters},
     parked::{Parked, Stay},
@@ -143,7 +144,7 @@ impl Intake {
 
     /// Makes a delivery of a new entry.
     pub(super) fn deliver(&self, entry: Entry) -> Delivery {
-        self.delivery(entry, Stay { since: Instant::now(), attempts: 0 })
+        self.delivery(entry, Stay { since: Instant::now(), attempts: Attempts::default() })
     }
 
     /// Makes a delivery of an entry that was parked.
@@ -201,13 +202,13 @@ impl Intake {
     /// Makes a delivery that was given up a dead letter; its entry is resolved once that is safe.
     pub(super) fn give_up(&mut self, id: EntryId, delivery: Delivery, error: SinkError) {
         let Delivery { envelope, attempts, .. } = delivery;
-        self.letters.write(GivenUp { id, error, attempts }, envelope.event, envelope.address);
+        self.letters.write(GivenUp { id, error, attempts: attempts.all }, envelope.event, envelope.address);
     }
 
     /// Gives up what is parked for this place and came before `then`.
     pub(super) fn give_up_parked(&mut self, place: &Address, then: Instant, error: &SinkError) {
         for (id, stay) in self.parked.take_older(place, then) {
-            self.letters.write_later(GivenUp { id, error: error.clone(), attempts: stay.attempts });
+            self.letters.write_later(GivenUp { id, error: error.clone(), attempts: stay.attempts.all });
         }
     }
 

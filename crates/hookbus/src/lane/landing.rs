@@ -57,7 +57,7 @@ impl Worker {
         groups.dedup();
         let (mut again, mut untold, mut answered) = (Vec::new(), Vec::new(), false);
         for (mut delivery, outcome) in deliveries.into_iter().zip(report.outcomes()) {
-            delivery.attempts += 1;
+            delivery.attempts.count(&outcome);
             self.config.metrics.tried(&outcome);
             let mut when = None;
             if let Outcome::Delivered { position: Some(position), .. } = &outcome {
@@ -93,7 +93,7 @@ impl Worker {
                     answered = true;
                     let error = error.at_sink(&self.name);
                     if !self.set_aside(&delivery.envelope.address.place(), &error, now) {
-                        when = Some(now + backoff::jittered(delivery.attempts));
+                        when = Some(now + backoff::jittered(delivery.attempts.all));
                     }
                     error
                 }
@@ -102,7 +102,7 @@ impl Worker {
                     if maybe_delivered {
                         self.pause(&error, now);
                     } else {
-                        when = Some(now + backoff::jittered(delivery.attempts));
+                        when = Some(now + backoff::jittered(delivery.attempts.all));
                     }
                     error
                 }
@@ -148,7 +148,7 @@ impl Worker {
 
     fn given_up(&mut self, delivery: Delivery, error: SinkError) {
         match (&delivery.ticket, &mut self.intake) {
-            (Ticket::Request(request), _) => request.rejected(error, delivery.attempts),
+            (Ticket::Request(request), _) => request.rejected(error, delivery.attempts.all),
             (Ticket::Journal(id), Some(intake)) => intake.give_up(*id, delivery, error),
             (Ticket::Journal(_), None) => {}
         }

@@ -94,7 +94,7 @@ impl Letters {
         let letter = Letter::new(event, sink, reason, &error.to_string());
         let letter = Letter { address: Some(address), attempts, entry: Some(id), ..letter };
         log(&letter);
-        self.metrics.dead_letter(reason);
+        let metrics = Arc::clone(&self.metrics);
         self.keeping.spawn(async move {
             let mut failures = 0;
             while let Err(error) = store.keep(letter.clone()).await {
@@ -105,6 +105,7 @@ impl Letters {
                 failures = u32::saturating_add(failures, 1);
                 tokio::time::sleep(backoff::jittered(failures)).await;
             }
+            metrics.dead_letter(reason);
             id
         });
     }

@@ -53,6 +53,7 @@ pub(crate) use ticket::Ticket;
 use crate::{dead_letters::LetterBox, metrics::SinkMetrics};
 use budget::{Budget, Charge};
 use exchange::{EXCHANGES, Exchange};
+use giving_up::Attempts;
 use health::WAIT;
 use intake::Intake;
 use worker::Worker;
@@ -119,7 +120,7 @@ pub(crate) struct Running {
 pub(crate) struct Delivery {
     pub(crate) envelope: Envelope,
     pub(crate) ticket: Ticket,
-    pub(crate) attempts: u32,
+    pub(crate) attempts: Attempts,
     pub(crate) accepted: tokio::time::Instant,
     charge: Option<Charge>,
 }
@@ -127,7 +128,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(envelope: Envelope, ticket: impl Into<Ticket>) -> Self {
         let accepted = tokio::time::Instant::now();
-        Self { envelope, ticket: ticket.into(), attempts: 0, accepted, charge: None }
+        Self { envelope, ticket: ticket.into(), attempts: Attempts::default(), accepted, charge: None }
     }
 
     /// The lane does not send it: its request shall ask again, after so long; the journal has it still.

@@ -52,6 +52,13 @@ impl Pace {
         }
     }
 
+    /// The probe that was on its way was cut off, and tells nothing: the next one is due at once.
+    pub(super) fn probe_cut_off(&mut self, now: Instant) {
+        if let Self::Probing { failures, error } = self {
+            *self = Self::Paused { until: now, failures: *failures, error: error.clone() };
+        }
+    }
+
     /// The probe was answered.
     pub(super) fn probed(&mut self) {
         if let Self::Probing { failures, .. } = self {

@@ -6,6 +6,8 @@ use hookbus_core::Address;
 use hookbus_journal::EntryId;
 use tokio::time::Instant;
 
+use super::giving_up::Attempts;
+
 /// Entries that wait in the journal for their place, in the order they were accepted.
 ///
 /// As long as any entry is parked for a place, a newer one for it is parked behind: so the order of its groups holds
@@ -40,7 +42,7 @@ pub(super) struct Stay {
     /// When the lane got it first.
     pub(super) since: Instant,
     /// How often it was tried.
-    pub(super) attempts: u32,
+    pub(super) attempts: Attempts,
 }
 
 impl Parked {
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn in_order_and_in_turn() {
-        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: 0 });
+        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
         let (one, two) = (address("one"), address("two"));
         for sequence in [3, 1, 5] {
             parked.park(one.clone(), id(sequence), stay);
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_held_again_is_not_read() {
-        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: 0 });
+        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
         parked.park(address("one"), id(1), stay);
         parked.want_all(&address("one"));
         parked.hold(&address("one"));
@@ -175,8 +177,8 @@ mod tests {
         let mut parked = Parked::default();
         let (then, place) = (Instant::now(), address("one"));
         let later = then + Duration::from_secs(1);
-        parked.park(place.clone(), id(1), Stay { since: then, attempts: 0 });
-        parked.park(place.clone(), id(2), Stay { since: later, attempts: 0 });
+        parked.park(place.clone(), id(1), Stay { since: then, attempts: Attempts::default() });
+        parked.park(place.clone(), id(2), Stay { since: later, attempts: Attempts::default() });
         let old = parked.take_older(&place, then);
         assert_eq!(old.iter().map(|(id, _)| id.sequence).collect::<Vec<_>>(), [1]);
         assert_eq!(parked.len(), 1);

@@ -379,6 +379,21 @@ async fn an_event_that_fails_for_no_known_reason_is_given_up_after_ten_tries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_is_not_counted_towards_the_tries_of_an_event() {
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        let outcome = match call {
+            0..12 => Outcome::retry(error(ErrorKind::Unavailable)),
+            12..21 => Outcome::retry(error(ErrorKind::Unexpected)),
+            _ => Outcome::delivered(None),
+        };
+        report.set_rest(&outcome);
+    });
+    let lane = start(sink);
+    assert_eq!(lane.submit("a", None).word().await, "delivered");
+    assert_eq!(lane.sink.batches().len(), 22);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_is_dropped_at_its_deadline() {
     let (sink, gate) = ScriptedSink::delivering(Capabilities::new()).gated();
     let lane = start(sink);

@@ -19,7 +19,7 @@ use super::{
 const OUTCOMES: [&str; 4] = ["delivered", "retry", "maybe_delivered", "rejected"];
 
 /// Reasons of dead letters that are no kind of error; the last one stands for whatever is not listed here.
-const OTHER_REASONS: [&str; 3] = ["unaddressable", "unredactable", "other"];
+const OTHER_REASONS: [&str; 4] = ["max-pending", "unaddressable", "unredactable", "other"];
 
 /// Reasons of dead letters.
 const REASONS: usize = ErrorKind::ALL.len() + OTHER_REASONS.len();

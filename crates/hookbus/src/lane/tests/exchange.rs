@@ -120,6 +120,35 @@ async fn without_another_sink_it_goes_on_with_its_own_in_other_groups() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_is_cut_off_is_made_again() {
+    let sink = ScriptedSink::new(Capabilities::new(), |call, _, report| {
+        let unavailable = SinkError::new(ErrorKind::Unavailable, "publish", "scripted");
+        report.set_rest(&if call == 0 { Outcome::retry(unavailable) } else { Outcome::delivered(None) });
+    });
+    let lane = stand(sink);
+    eventually("its first look is over", || lane.state() == HealthState::Ready).await;
+    lane.sink.hang_probes(true);
+    lane.append("a1", "m", "t");
+    eventually("it is probed", || lane.sink.probes() == 2).await;
+    lane.sink.hang_probes(false);
+    let settled = lane.lane.settle(soon(), false).await.unwrap();
+    settled.go_on(Next { regroup: Some(Arc::clone(&lane.groups)), ..Next::default() });
+    eventually("it arrives", || lane.unresolved() == 0).await;
+    assert_eq!(lane.state(), HealthState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_look_that_is_cut_off_is_made_again() {
+    let sink = ScriptedSink::delivering(Capabilities::new());
+    sink.hang_probes(true);
+    let lane = stand(sink);
+    eventually("it is looked at", || lane.sink.probes() == 1).await;
+    lane.sink.hang_probes(false);
+    lane.lane.settle(soon(), false).await.unwrap().go_on(Next::default());
+    eventually("it is ready", || lane.state() == HealthState::Ready).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lane_that_nobody_tells_how_to_go_on_goes_on_as_it_was() {
     let lane = start(ScriptedSink::delivering(Capabilities::new()));
     drop(lane.lane.settle(soon(), false).await.unwrap());
