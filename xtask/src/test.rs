@@ -19,7 +19,7 @@ use crate::{
 const SELECTION: [&str; 2] = ["--workspace", "--all-features"];
 
 /// What builds and tests need beside Rust and the brokers.
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need { program: "cc", arguments: &["--version"], packages: &["gcc", "libc6-dev"] },
     // librdkafka is built from source.
     Need { program: "c++", arguments: &["--version"], packages: &["g++"] },
@@ -29,6 +29,8 @@ const NEEDS: [Need; 5] = [
         arguments: &["--exists", "zlib", "openssl"],
         packages: &["pkg-config", "zlib1g-dev", "libssl-dev"],
     },
+    // Lets an fsync of the bridge fail.
+    Need { program: "strace", arguments: &["--version"], packages: &["strace"] },
     // Examples of consumers are run too. The system's own Python: that is the one Debian's packages are for.
     Need {
         program: "/usr/bin/python3",

@@ -176,7 +176,7 @@ impl Torture {
             run(&mut build)?;
             let mut command = cargo(["test", "--test", target]);
             selection(&mut command);
-            command.args(["--", name, "--nocapture"]).env("HOOKBUS_TEST_SKIPS", "never");
+            command.args(["--", name, "--nocapture"]).env("HOOKBUS_TEST_SKIPS", "never").env("CI", "true");
             run(command.envs(variables))?;
         }
         Ok(())

@@ -293,7 +293,10 @@ mod tests {
             [Some("1".into()), Some("2".into()), None]
         );
         // No other spelling is the same element: what is masked by one must not be read by another.
-        assert_eq!(read(b"[1,2]", &["/01", "/+1", "/-0", "/", "/1"]), [None, None, None, None, Some("2".into())]);
+        assert_eq!(
+            read(b"[1,2]", &["/01", "/+1", "/-0", "/", "/1"]),
+            [None, None, None, None, Some("2".into())]
+        );
         assert_eq!(read(b"\"x\"", &[""]), [Some("x".into())]);
         let mut set = PointerSet::default();
         let root = set.add(&Pointer::parse("").unwrap());

@@ -10,6 +10,7 @@ mod backlog;
 mod crash;
 mod crowd;
 mod disk;
+mod fsync;
 mod isolation;
 mod outage;
 mod oversized;

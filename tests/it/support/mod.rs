@@ -18,6 +18,7 @@ mod written;
 use std::{
     env,
     io::{self, Write as _},
+    process::Command,
     time::Duration,
 };
 
@@ -73,6 +74,16 @@ pub(crate) fn skip(test: &str, needs: &str) {
     let line = format!("skipped: {test}: needs {needs}");
     assert!(text_of("HOOKBUS_TEST_SKIPS").as_deref() != Some("never"), "{line}");
     say(&line);
+}
+
+/// Whether a program is missing that `cargo xtask test` installs: that is said, and where `CI` is set it is a failure.
+pub(crate) fn is_missing(program: &str, test: &str) -> bool {
+    if Command::new(program).arg("--version").output().is_ok() {
+        return false;
+    }
+    assert!(text_of("CI").is_none_or(|ci| ci == "false"), "{test}: needs {program}");
+    skip(test, program);
+    true
 }
 
 /// Shows a figure, whatever becomes of the test's other output.

@@ -237,7 +237,8 @@ impl<'r> Reading<'r> {
                 };
                 self.warnings.push(Problem::new(span.clone(), message).help(help));
             }
-            if source.as_ref().is_some_and(|source| !source.redact.is_empty() && source.scheme.digests_body()) {
+            if source.as_ref().is_some_and(|source| !source.redact.is_empty() && source.scheme.digests_body())
+            {
                 let message =
                     format!("ids of source `{name}` are digests of whole bodies, masked values included");
                 let help = "whoever gets a masked event can try values that are short or few until the id fits; \

@@ -63,7 +63,8 @@ impl Arriving {
     pub(super) fn begin(self: &Arc<Self>, client: Option<IpAddr>) -> Arrival {
         let end = Arc::new(Notify::new());
         let mut open = self.lock();
-        let too_many = |client: &IpAddr| open.by_client.get(client).is_some_and(|count| *count >= open.per_client);
+        let too_many =
+            |client: &IpAddr| open.by_client.get(client).is_some_and(|count| *count >= open.per_client);
         if let Some(client) = client.filter(too_many) {
             let longest = open.all.iter().find(|(_, waiting)| waiting.client == Some(client));
             let longest = longest.map(|(number, _)| *number);

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn in_order_and_in_turn() {
-        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
+        let (mut parked, stay) =
+            (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
         let (one, two) = (address("one"), address("two"));
         for sequence in [3, 1, 5] {
             parked.park(one.clone(), id(sequence), stay);
@@ -165,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_place_that_is_held_again_is_not_read() {
-        let (mut parked, stay) = (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
+        let (mut parked, stay) =
+            (Parked::default(), Stay { since: Instant::now(), attempts: Attempts::default() });
         parked.park(address("one"), id(1), stay);
         parked.want_all(&address("one"));
         parked.hold(&address("one"));

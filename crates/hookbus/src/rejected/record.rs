@@ -57,12 +57,7 @@ pub(crate) enum KeptBody {
 
 impl Record {
     /// Takes down a request: what is kept of its head, and of its body.
-    pub(super) fn new(
-        request: &Request<'_>,
-        keep: Keep,
-        most: usize,
-        now: SystemTime,
-    ) -> (Self, Vec<u8>) {
+    pub(super) fn new(request: &Request<'_>, keep: Keep, most: usize, now: SystemTime) -> (Self, Vec<u8>) {
         let (mut headers, mut left_out, mut room) = (Vec::new(), 0, HEADERS);
         for (name, value) in &request.head.headers {
             let value = match request.masks.shows(name, request.reason) {
