@@ -113,7 +113,7 @@ metrics! {
     LANE_EVENTS = Gauge "hookbus_sink_lane_events" ["sink"];
     /// Batches handed to a sink and not answered yet.
     BATCHES_IN_FLIGHT = Gauge "hookbus_sink_batches_in_flight" ["sink"];
-    /// Events accepted for a sink, or offered to it by requests that wait, and not resolved.
+    /// Events accepted for a sink and not resolved; in a bridge without a journal, those that requests wait for.
     PENDING_EVENTS = Gauge "hookbus_sink_pending_events" ["sink"];
     /// Bytes these events hold.
     PENDING_BYTES = Gauge "hookbus_sink_pending_bytes" ["sink"];
