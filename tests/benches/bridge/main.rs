@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, or fails")]
 
 mod figures;
+mod profile;
 mod server;
 #[path = "../../it/faults/stage.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
@@ -17,6 +18,7 @@ mod support;
 use std::{
     net::SocketAddr,
     ops::Range,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +30,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 use self::{
     figures::{Figures, Row},
+    profile::Profile,
     server::{Floor, Usage, syncs},
     stage::Stage,
     support::{Ack, Bridge, PATIENCE, Provider},
@@ -56,6 +59,9 @@ struct Arguments {
     /// One way to answer only.
     #[arg(long)]
     ack: Option<Ack>,
+    /// Sample where the bridge spends its time with `perf`, and leave a report for each row in this folder.
+    #[arg(long)]
+    profile: Option<PathBuf>,
     /// Cargo says this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -69,10 +75,11 @@ struct Load {
     closed: Arc<Events>,
     open: Arc<Events>,
     rate: f64,
+    profile: Option<PathBuf>,
 }
 
 fn main() {
-    let Arguments { seconds, connections, rate, bus, ack, .. } = Arguments::parse();
+    let Arguments { seconds, connections, rate, bus, ack, profile, .. } = Arguments::parse();
     let all = seconds * PER_SECOND;
     let load = Load {
         connections,
@@ -80,6 +87,7 @@ fn main() {
         closed: events(0..all),
         open: events(all..all + seconds * rate),
         rate: rate as f64,
+        profile,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut rows = vec![Row::floor(floor(&load))];
@@ -137,7 +145,12 @@ async fn bridge(load: &Load, kind: Kind, ack: Ack) -> Option<Figures> {
     let mut bridge = Bridge::start_with(&config(&stage, ack)).await;
     let (pid, address) = (bridge.pid(), bridge.address());
     let (before, begun) = (Usage::of(pid), Instant::now());
+    let profile = load
+        .profile
+        .as_ref()
+        .map(|folder| Profile::begin(folder, &format!("{kind}-{ack}"), pid, load.duration));
     let closed = block_in_place(|| load.closed(address));
+    profile.into_iter().for_each(Profile::end);
     arrived(&stage, accepted(&closed)).await;
     let (drained, usage, synced) = (begun.elapsed(), Usage::of(pid), syncs(&mut bridge).await);
     let open = block_in_place(|| load.open(address));

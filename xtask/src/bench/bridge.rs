@@ -3,7 +3,10 @@
 use clap::Args;
 use hookbus_brokers::{Kind, install};
 
-use crate::run::{Result, cargo, run};
+use crate::{
+    run::{Result, cargo, run},
+    workspace::Workspace,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Bridge {
@@ -22,6 +25,9 @@ pub(crate) struct Bridge {
     /// One way to answer only: `journal` or `sinks`.
     #[arg(long)]
     ack: Option<String>,
+    /// Sample where the bridge spends its time (needs `perf`), and leave a report for each row below `target/profile`.
+    #[arg(long)]
+    profile: bool,
     /// Build without optimisation: shows that it runs, and no figure that means anything.
     #[arg(long)]
     debug: bool,
@@ -29,7 +35,7 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// Builds the bridge, and runs the benchmark, which starts it: a table, and a line of JSON for each row of it.
-    pub(super) fn run(&self) -> Result {
+    pub(super) fn run(&self, workspace: &Workspace) -> Result {
         let kinds = self.bus.map_or(Kind::ALL.to_vec(), |bus| vec![bus]);
         install(&kinds).map_err(|error| error.to_string())?;
         let selection =
@@ -40,6 +46,9 @@ impl Bridge {
         command.args(["--connections", &self.connections.to_string(), "--rate", &self.rate.to_string()]);
         command.args(self.bus.iter().flat_map(|bus| ["--bus", bus.name()]));
         command.args(self.ack.iter().flat_map(|ack| ["--ack", ack]));
+        if self.profile {
+            command.arg("--profile").arg(workspace.target.join("profile"));
+        }
         run(&mut command)
     }
 }

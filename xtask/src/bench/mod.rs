@@ -81,7 +81,7 @@ impl Bench {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result {
         match self {
             Self::Ingress(ingress) => ingress.run(workspace),
-            Self::Bridge(bridge) => bridge.run(),
+            Self::Bridge(bridge) => bridge.run(workspace),
             Self::Sinks(sinks) => sinks.run(),
             Self::Build(build) => build.run(workspace),
         }
