@@ -12,7 +12,7 @@ use hookbus_journal::{
     DataFolder, DeadLetters, Journal, Letter, LetterSettings, NotKept, NotOpened, OpenError,
 };
 use thiserror::Error;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::{
     config::Config,
@@ -45,6 +45,29 @@ pub(crate) struct LetterBox {
     control: Mutex<Option<Control>>,
     journal: OnceLock<Journal>,
     rejected: OnceLock<Arc<Rejected>>,
+    state: watch::Sender<LettersState>,
+}
+
+/// Whether dead letters can be kept, as the last one showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LettersState {
+    /// They can, as far as is known.
+    Ready,
+    /// They have reached their `max-size`.
+    Full,
+    /// The disk refused it, or the folder cannot be opened.
+    Failing,
+}
+
+impl LettersState {
+    /// The state in one lower-case word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Failing => "failing",
+        }
+    }
 }
 
 struct Opened {
@@ -66,7 +89,13 @@ impl LetterBox {
             control: Mutex::new(None),
             journal: OnceLock::new(),
             rejected: OnceLock::new(),
+            state: watch::Sender::new(LettersState::Ready),
         }
+    }
+
+    /// Whether letters can be kept, now and from now on.
+    pub(crate) fn state(&self) -> watch::Receiver<LettersState> {
+        self.state.subscribe()
     }
 
     /// Opens the folder now, if there is one.
@@ -119,11 +148,22 @@ impl LetterBox {
     /// Keeps a letter and waits until it is on disk.
     pub(crate) async fn keep(&self, letter: Letter) -> Result<u64, Unavailable> {
         let (event, sink, address) = (letter.event.clone(), Arc::clone(&letter.sink), letter.address.clone());
-        let id = self.opened().await?.letters.keep(letter).await?;
+        let kept = self.put(letter).await;
+        let state = match &kept {
+            Ok(_) => LettersState::Ready,
+            Err(Unavailable::NotKept(NotKept::Full(_))) => LettersState::Full,
+            Err(_) => LettersState::Failing,
+        };
+        self.state.send_if_modified(|before| std::mem::replace(before, state) != state);
+        let id = kept?;
         if let (Some(journal), Some(address)) = (self.journal.get(), address) {
             journal.give_up(&event, &sink, &address);
         }
         Ok(id)
+    }
+
+    async fn put(&self, letter: Letter) -> Result<u64, Unavailable> {
+        Ok(self.opened().await?.letters.keep(letter).await?)
     }
 
     /// Takes no more commands.

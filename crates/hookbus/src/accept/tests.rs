@@ -15,7 +15,7 @@ use super::{Acceptor, Disposition, NotAccepted, Waiting};
 use crate::{
     config::Ack,
     control::{NotRedriven, Redrive as _, Today},
-    dead_letters::LetterBox,
+    dead_letters::{LetterBox, LettersState},
     lane::{FromJournal, Groups, Lane, LaneConfig, Running},
     metrics::SinkMetrics,
 };
@@ -258,7 +258,9 @@ async fn by_the_journal_too_an_event_without_a_valid_address_is_a_dead_letter_be
     assert_eq!(letters(folder.path()).await.len(), 1);
     let full = tempfile::tempdir().unwrap();
     let (full, _lanes) = acceptor(full.path(), &[&sink], "{body:/tenant}", 10);
+    assert_eq!(*full.dead_letters.state().borrow(), LettersState::Ready);
     assert!(full.accept(event("e2"), JOURNAL).await.unwrap_err().why().contains("max-size"));
+    assert_eq!(*full.dead_letters.state().borrow(), LettersState::Full);
 }
 
 #[tokio::test(start_paused = true)]

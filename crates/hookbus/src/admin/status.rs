@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Reloads;
-use crate::rejected::{Rejected, Rejections};
+use crate::{
+    dead_letters::LettersState,
+    rejected::{Rejected, Rejections},
+};
 
 /// What readiness is told from. Parts of the bridge fill in what they know.
 #[derive(Debug)]
@@ -21,6 +24,7 @@ pub(crate) struct Status {
     pub(crate) reloads: Reloads,
     /// Nothing where there is no journal, or it is not open yet.
     journal: OnceLock<watch::Receiver<JournalState>>,
+    letters: OnceLock<watch::Receiver<LettersState>>,
     rejected: OnceLock<Arc<Rejected>>,
     listening: AtomicBool,
     stopping: AtomicBool,
@@ -113,9 +117,9 @@ impl SinkStatus {
 impl Status {
     /// A bridge that has not started yet.
     pub(crate) fn new(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Self {
-        let (journal, rejected, listening, stopping, reloads) = Default::default();
+        let (journal, letters, rejected, listening, stopping, reloads) = Default::default();
         let configured = ArcSwap::from_pointee(Configured { sources, sinks });
-        Self { configured, reloads, journal, rejected, listening, stopping }
+        Self { configured, reloads, journal, letters, rejected, listening, stopping }
     }
 
     /// What there is now.
@@ -131,6 +135,11 @@ impl Status {
     /// Where the journal says how it is doing; the first word stands.
     pub(crate) fn follow_journal(&self, state: watch::Receiver<JournalState>) {
         let _ = self.journal.set(state);
+    }
+
+    /// Where it is said whether dead letters can be kept; the first word stands.
+    pub(crate) fn follow_letters(&self, state: watch::Receiver<LettersState>) {
+        let _ = self.letters.set(state);
     }
 
     /// Where is noted what was not accepted; the first word stands.
@@ -196,6 +205,7 @@ impl Status {
             "status": word,
             "configuration": self.reloads.json(),
             "journal": self.journal().map(|state| json!({ "state": state.as_str() })),
+            "dead-letters": self.letters.get().map(|state| json!({ "state": state.borrow().as_str() })),
             "sinks": configured.sinks.iter().map(SinkStatus::json).collect::<Vec<_>>(),
             "sources": configured.sources.iter().map(source).collect::<Vec<_>>(),
         });

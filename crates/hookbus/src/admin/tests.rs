@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::{answer::Shown, connections::MOST, *};
-use crate::metrics::{Answered, JournalFigures, Metrics, Pending, names};
+use crate::{
+    dead_letters::LettersState,
+    metrics::{Answered, JournalFigures, Metrics, Pending, names},
+};
 
 fn status() -> Arc<Status> {
     let sources = vec![
@@ -110,6 +113,21 @@ async fn a_journal_that_takes_nothing_is_in_the_way_and_one_that_failed_is_the_e
         let (code, body) = readiness(&shown).await;
         assert_eq!((code, body["journal"]["state"].as_str()), (ready, Some(state.as_str())));
         assert_eq!(get(&shown, "/livez").await.0, alive);
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_that_cannot_be_kept_are_shown_and_in_nobodys_way() {
+    let status = status();
+    let shown = shown(&status);
+    status.listening();
+    assert_eq!(readiness(&shown).await.1["dead-letters"], Value::Null);
+    let (letters, follow) = watch::channel(LettersState::Ready);
+    status.follow_letters(follow);
+    for state in [LettersState::Ready, LettersState::Full, LettersState::Failing] {
+        letters.send_replace(state);
+        let (code, body) = readiness(&shown).await;
+        assert_eq!((code, body["dead-letters"]["state"].as_str()), (200, Some(state.as_str())));
     }
 }
 

@@ -106,6 +106,7 @@ impl Start {
             None => None,
         };
         status.follow_rejected(&rejected);
+        status.follow_letters(letters.state());
         let journal =
             journal(&letters, opening, sources.iter().any(|s| s.ack == Ack::Journal), &metrics, until)
                 .await?;
