@@ -10,6 +10,7 @@ use hookbus_brokers::{Need, provide};
 
 use crate::{
     brokers::Lent,
+    h2spec,
     run::{Result, announce, cargo, run},
     summary::Summary,
     workspace::Workspace,
@@ -40,9 +41,9 @@ const NEEDS: [Need; 6] = [
 ];
 
 /// Builds and tests; the last line of stdout is the sum, whatever happened.
-pub(crate) fn test(_: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let mut summary = Summary::default();
-    let outcome = build_and_test(arguments, &mut summary).and_then(|()| summary.verdict());
+    let outcome = build_and_test(workspace, arguments, &mut summary).and_then(|()| summary.verdict());
     if let Err(error) = &outcome {
         eprintln!("error: {error}");
     }
@@ -50,7 +51,7 @@ pub(crate) fn test(_: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn build_and_test(arguments: &[String], summary: &mut Summary) -> Result {
+fn build_and_test(workspace: &Workspace, arguments: &[String], summary: &mut Summary) -> Result {
     provide(&NEEDS).map_err(|error| error.to_string())?;
     // They need time to start, and the build does too.
     let brokers = thread::spawn(Lent::all);
@@ -64,7 +65,10 @@ fn build_and_test(arguments: &[String], summary: &mut Summary) -> Result {
         eprintln!("no brokers: {error}");
         Vec::new()
     });
+    // It is written in Go, which nobody has to have: without it its test is skipped, and says so.
+    let h2spec = h2spec::where_go_is(workspace)?;
     let mut command = cargo(["test", "--no-fail-fast"]);
+    command.envs(h2spec.map(|h2spec| (h2spec::VARIABLE, h2spec)));
     command.args(SELECTION).args(arguments).envs(brokers.iter().flat_map(Lent::variables));
     run_tests(&mut command, summary)
 }
