@@ -271,6 +271,11 @@ impl Cursor {
         self.taken.get(id).map(|taken| taken.at)
     }
 
+    /// How many entries are taken.
+    pub(crate) fn taken_count(&self) -> usize {
+        self.taken.len()
+    }
+
     /// The entry is done with. Its bytes, where it was not before.
     pub(crate) fn resolve(&mut self, id: EntryId) -> Option<u64> {
         let taken = self.taken.remove(id)?;
@@ -351,13 +356,17 @@ impl Cursor {
         })
     }
 
-    /// What was to be moved is somewhere else, safe on disk; nothing where it could not be.
-    pub(crate) fn moved(&mut self, moved: Option<Moved>) {
+    /// What was to be moved is somewhere else, safe on disk; nothing where it could not be. What had been taken and could
+    /// not be copied, because it is damaged, is resolved: those entries, where they lay, and their bytes.
+    pub(crate) fn moved(&mut self, begun: &Move, moved: Option<Moved>) -> Vec<(EntryId, Location, u64)> {
         self.moving = false;
-        let Some(Moved { taken, mut again, new, next }) = moved else { return };
+        let Some(Moved { taken, mut again, new, next }) = moved else { return Vec::new() };
         for (id, at) in taken {
             self.taken.relocate(id, at);
         }
+        let left = begun.taken.iter().filter(|(id, at)| self.place(*id) == Some(*at));
+        let left: Vec<_> = left.copied().collect();
+        let lost = left.into_iter().filter_map(|(id, at)| Some((id, at, self.resolve(id)?))).collect();
         // Each range is replaced where it stands, so that the order stays.
         let old = std::mem::take(&mut self.carried).into_iter().enumerate();
         self.carried = old.flat_map(|(at, range)| again.remove(&at).unwrap_or_else(|| vec![range])).collect();
@@ -365,6 +374,7 @@ impl Cursor {
         self.carried.extend(new);
         self.next = next.map_or(self.next, |next| next.max(self.next));
         self.note_all();
+        lost
     }
 }
 

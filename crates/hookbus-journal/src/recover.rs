@@ -112,7 +112,7 @@ pub(crate) fn open(
         segment,
         next: Next::Awaited,
         reserved: Reserved::No,
-        held: false,
+        kept: 0,
         known,
         events: 0,
         notes_at: Instant::now(),
