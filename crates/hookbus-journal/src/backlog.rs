@@ -13,7 +13,8 @@ use hookbus_core::{Address, VerifiedEvent, record::Record};
 use tokio::sync::Notify;
 
 use crate::{
-    cursor::{Ahead, Cursor, From, ToRead},
+    cursor::{Ahead, Cursor, From, NOTE_AFTER, ToRead},
+    engine::Engine,
     format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
     segment::{Evidence, START},
     store::Store,
@@ -53,6 +54,7 @@ pub struct Room {
 pub struct Backlog {
     feed: Arc<Feed>,
     store: Arc<Store>,
+    engine: Arc<Engine>,
 }
 
 /// The journal's side of a sink.
@@ -115,8 +117,8 @@ impl Feed {
 }
 
 impl Backlog {
-    pub(crate) fn new(feed: Arc<Feed>, store: Arc<Store>) -> Self {
-        Self { feed, store }
+    pub(crate) fn new(feed: Arc<Feed>, engine: Arc<Engine>) -> Self {
+        Self { feed, store: Arc::clone(&engine.store), engine }
     }
 
     /// Waits until there may be something to take. May be cancelled.
@@ -189,6 +191,12 @@ impl Backlog {
         let mut cursor = self.feed.cursor();
         for bytes in ids.into_iter().filter_map(|id| cursor.resolve(id)) {
             self.feed.subtract(bytes);
+        }
+        let many = cursor.changes() >= NOTE_AFTER;
+        drop(cursor);
+        if many {
+            // They are noted at once, also where nothing comes: whatever is not noted would be delivered again.
+            self.engine.wake(&self.engine.open());
         }
     }
 

@@ -85,7 +85,7 @@ fn end(engine: &Engine, moves: Vec<(&Feed, Move)>, moved: Option<Vec<Moved>>) {
     for (feed, begun) in moves {
         let lost = feed.cursor().moved(&begun, moved.as_mut().and_then(Iterator::next));
         for (id, at, bytes) in lost {
-            engine.store.lost(id, at, &feed.name);
+            engine.store.tell_lost(id, at, &feed.name);
             feed.subtract(bytes);
         }
         feed.more.notify_one();

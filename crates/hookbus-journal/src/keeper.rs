@@ -40,6 +40,7 @@ pub(crate) fn keep(engine: &Engine) {
 pub(crate) fn look(engine: &Engine) {
     loop {
         engine.seal_finished();
+        engine.correct_tables();
         engine.write_tables();
         engine.make_next();
         // The copies may have filled the next segment. At the end nobody needs them ahead of time.
@@ -149,6 +150,7 @@ impl Engine {
                     carry::Outcome::Refused(error) => return Err(error),
                 }
             }
+            self.correct_tables();
             // It is let go of when it is gone from the disk, and not before: what is counted is what is there.
             let left = self.bytes() - oldest.bytes();
             if oldest.header.capacity == capacity && left + capacity <= self.usual_size() {
@@ -226,10 +228,11 @@ impl Engine {
     fn free(&self, oldest: &Segment) -> carry::Outcome {
         let feeds = self.feeds();
         let needed = feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
+        let known = self.overlap().knows(oldest.number);
         let outcome = match needed {
             false => carry::Outcome::Done,
             // Where it was looked at before, that need not be done again to know.
-            true if self.overlap().knows(oldest.number) && self.is_too_much() => carry::Outcome::TooMuch,
+            true if known && self.is_too_much() => carry::Outcome::TooMuch,
             // A disk that cannot be read is given time.
             true if self.unreadable().is_some_and(|since| since.elapsed() < LOOK) => carry::Outcome::NotNow,
             true => carry::carry(self, oldest),
@@ -282,6 +285,7 @@ impl Engine {
             if !(old || empty) || oldest.number >= self.needed() {
                 return;
             }
+            self.correct_tables();
             if let Err(error) = self.remove(&oldest) {
                 tracing::warn!(segment = oldest.number, %error, "cannot remove a segment that nobody needs");
                 return;

@@ -1,17 +1,21 @@
 //! Opening a journal: what it holds, how far each sink has got, and where it goes on.
 
 mod copies;
+mod superfluous;
+mod tables;
+
+pub(crate) use tables::{Held, acceptances, correct_table, held, read_tables};
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     ops::ControlFlow,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime},
 };
 
 use hookbus_core::{
-    RecordKey, VerifiedEvent,
+    RecordKey,
     record::{Head, Place, Record},
 };
 use thiserror::Error;
@@ -19,12 +23,11 @@ use thiserror::Error;
 use crate::{
     backlog::{EntryId, Feed},
     cursor::{Cursor, seconds},
-    dedup::{Acceptance, Dedup, DestinationHash, Identities, Identity},
+    dedup::Dedup,
     engine::Engine,
     folder::Folder,
     format::{
         self, Accepted, CHECKPOINT, CURSOR, Checkpoint, CursorNote, EVENT, Footer, Header, Location, Taken,
-        To,
     },
     group::{Group, Next, Open, Reserved},
     journal::{Settings, SinkSettings},
@@ -84,17 +87,25 @@ pub(crate) fn open(
     let now = SystemTime::now();
     let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
     let mut known = Known::new(dedup, Vec::new());
-    for segment in damaged {
+    for segment in &damaged {
         tracing::warn!(
             segment,
             "the table of a segment is damaged, and is made again where its segment is there"
         );
-        // What cannot be removed is left out all the same.
-        let _ = known.dedup.forget(segment, now);
     }
     let last_number = read_segments(&store)?;
-    read_tables(&store, &mut known, now)?;
     let (progress, last_sequence) = replay(&store)?;
+    read_tables(&store, &mut known, now)?;
+    for segment in damaged {
+        if !known.is_made_again(segment) {
+            // What cannot be removed is left out all the same.
+            let _ = known.dedup.forget(segment, now);
+        }
+    }
+    for segment in store.take_spoilt() {
+        correct_table(&store, &mut known, segment, now)?;
+    }
+    superfluous::remove(&store)?;
     // Small again: restarts must not use up the disk.
     let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
@@ -162,6 +173,7 @@ pub(crate) fn read_segments(store: &Store) -> Result<u64, Unopenable> {
         if segment.footer.get().is_none() {
             let end = next.as_ref().map(|next| last_before(store, next)).transpose()?.flatten();
             if !read_unsealed(store, &segment, end)? {
+                store.spoil(number);
                 store.folder.remove(&segment::name(number))?;
                 continue;
             }
@@ -217,45 +229,6 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
     Ok(true)
 }
 
-/// Makes the tables of segments that have none, or a damaged one.
-pub(crate) fn read_tables(store: &Store, known: &mut Known, now: SystemTime) -> io::Result<()> {
-    let identities = Identities::new(&store.key);
-    let segments: Vec<_> = store.segments().values().cloned().collect();
-    for segment in segments {
-        let Some(footer) = segment.footer.get() else { continue };
-        let newest = UNIX_EPOCH + Duration::from_secs(footer.sealed);
-        if footer.events == 0 || !known.dedup.lacks(segment.number, newest, now) {
-            continue;
-        }
-        let mut accepted = Vec::new();
-        segment.scan(&store.key, START, footer.end, |_, record| {
-            accepted.extend(acceptance(&identities, record));
-            ControlFlow::Continue(())
-        })?;
-        let accepted = accepted.iter().map(|(identity, destinations, accepted, sequence)| Acceptance {
-            identity: *identity,
-            destinations,
-            accepted: *accepted,
-            sequence: *sequence,
-        });
-        let sealing = known.dedup.rebuild(segment.number, accepted, newest);
-        known.sealings.push(sealing);
-    }
-    Ok(())
-}
-
-/// What the record of an event says of where it was accepted for, and when.
-fn acceptance(
-    identities: &Identities,
-    record: &Record<'_>,
-) -> Option<(Identity, Vec<DestinationHash>, SystemTime, u64)> {
-    let about = format::read::<Accepted<'_>>(record.about()).filter(|_| record.head().kind == EVENT)?;
-    let event = VerifiedEvent::restore(record).ok()?;
-    let hash = |to: &To<'_>| identities.destination(to.sink, &to.address());
-    let destinations = about.destinations.iter().map(hash).collect();
-    Some((identities.event(&event)?, destinations, event.received(), record.head().place.sequence))
-}
-
 /// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.
 pub(crate) fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64), Unopenable> {
     let segments: Vec<_> = store.segments().values().cloned().collect();
@@ -289,7 +262,7 @@ pub(crate) fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64)
 }
 
 /// Whether a segment begins with a checkpoint that is all there.
-fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> {
+pub(crate) fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> {
     let mut missing = None;
     let end = segment.end().unwrap_or(segment.header.capacity);
     segment.scan(&store.key, START, end, |offset, record| {

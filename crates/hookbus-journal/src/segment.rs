@@ -271,6 +271,11 @@ impl Hole {
 }
 
 impl Scan {
+    /// Whether everything was a record.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.holes.is_empty()
+    }
+
     /// Holes in which records were that had been acknowledged: with how many at most.
     pub(crate) fn damage(&self, evidence: Evidence) -> impl Iterator<Item = (Hole, u64)> {
         self.holes.iter().filter_map(move |hole| {
