@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     format::Header,
     group::{Next, Open, Reserved},
-    segment::{self, Segment},
+    segment::{self, START, Segment},
 };
 
 /// How often it looks around without being asked.
@@ -248,7 +248,8 @@ impl Engine {
     pub(crate) fn is_too_much(&self) -> bool {
         let pending = self.feeds().iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
         let size = self.settings.segment_size.max(1);
-        let room = self.usual_size() / size * (size - self.settings.reserve(size));
+        let beside = START + self.settings.reserve(size) + self.checkpoint_size();
+        let room = self.usual_size() / size * size.saturating_sub(beside);
         self.overlap().needed_of(pending) > room / 4 * 3
     }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the cursor of a sink takes in a checkpoint, beside what it has taken.
-const CURSOR: u64 = 192;
+const CURSOR: u64 = 128;
 /// What it takes of each entry that was taken, at most.
 pub(crate) const TAKEN: u64 = 24;
 
