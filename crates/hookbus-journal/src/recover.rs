@@ -7,7 +7,7 @@ mod tables;
 pub(crate) use tables::{Held, acceptances, correct_table, held, read_tables};
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     ops::ControlFlow,
     sync::Arc,
@@ -25,7 +25,7 @@ use crate::{
     cursor::{Cursor, seconds},
     dedup::Dedup,
     engine::Engine,
-    folder::Folder,
+    folder::{Folder, rewrite},
     format::{
         self, Accepted, CHECKPOINT, CURSOR, Checkpoint, CursorNote, EVENT, Footer, Header, Location, Taken,
     },
@@ -106,6 +106,7 @@ pub(crate) fn open(
         correct_table(&store, &mut known, segment, now)?;
     }
     superfluous::remove(&store)?;
+    store.segments().values().for_each(|segment| segment.is_open());
     // Small again: restarts must not use up the disk.
     let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
@@ -199,15 +200,26 @@ pub(crate) fn last_before(store: &Store, segment: &Segment) -> io::Result<Option
 /// Reads a segment that was being written when the bridge ended, and seals it; `end` is the number of its last record,
 /// where that is known. Whether it holds anything.
 fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<bool, Unopenable> {
-    // What is read may be in the system's memory only: it counts when it is on disk.
-    segment.file.sync()?;
     let mut events = 0;
+    // Records that nothing behind them says are safe.
+    let mut late: VecDeque<(u64, u64, usize)> = VecDeque::new();
     // What was cut off is a hole too.
     let capacity = segment.header.capacity.max(START + 1);
-    let scan = segment.scan(&store.key, START, capacity, |_, record| {
-        events += u64::from(record.head().kind == EVENT);
+    let scan = segment.scan(&store.key, START, capacity, |offset, record| {
+        let Head { kind, place, .. } = *record.head();
+        events += u64::from(kind == EVENT);
+        while late.front().is_some_and(|(sequence, ..)| *sequence < place.durable) {
+            late.pop_front();
+        }
+        late.push_back((place.sequence, offset, record.head().record_len()));
         ControlFlow::Continue(())
     })?;
+    // What was read may be in the system's memory only: it counts when it is on disk. After an fsync that failed the system
+    // takes it for written, so that another one alone would do nothing.
+    for (_, offset, length) in late {
+        rewrite(&*segment.file, offset, length)?;
+    }
+    segment.file.sync()?;
     let mut footer =
         Footer { end: scan.next, events, sealed: seconds(SystemTime::now()), ..Footer::default() };
     match end {
@@ -220,7 +232,13 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
             footer.torn = scan.torn();
         }
     }
-    let Some(last_sequence) = scan.last else { return Ok(false) };
+    let Some(last_sequence) = scan.last else {
+        // Where nothing can be read, the disk may be away for a while: that is no reason to remove anything.
+        return match segment.has_unreadable() {
+            true => Err(io::Error::other("nothing of a segment can be read").into()),
+            false => Ok(false),
+        };
+    };
     footer.last_sequence = last_sequence;
     // Where that fails it is read again the next time.
     if let Err(error) = segment.seal(&store.key, footer) {

@@ -132,7 +132,9 @@ impl DeadLetters {
         settings: LetterSettings,
     ) -> Result<(Self, LettersFound), NotOpened> {
         let marks = Marks::new(&key);
-        let recover::Recovered { index, found, next } = recover::recover(&*folder, &key, &marks)?;
+        let recovered = recover::recover(&*folder, &key, &marks)?;
+        recovered.make_safe(&*folder)?;
+        let recover::Recovered { index, found, next, .. } = recovered;
         let next_file = index.segments.last_key_value().map_or(1, |(newest, _)| newest + 1);
         let writer = Mutex::new(Writer { current: None, next, next_file, failed: None });
         let (index, pending) = (Mutex::new(index), Mutex::default());
