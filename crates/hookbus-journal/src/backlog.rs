@@ -189,15 +189,26 @@ impl Backlog {
     /// The same for many at once.
     pub fn resolve_all(&self, ids: impl IntoIterator<Item = EntryId>) {
         let mut cursor = self.feed.cursor();
+        let stuck = cursor.is_stuck();
         for bytes in ids.into_iter().filter_map(|id| cursor.resolve(id)) {
             self.feed.subtract(bytes);
         }
         let many = cursor.changes() >= NOTE_AFTER;
+        let freed = stuck && !cursor.is_stuck();
         drop(cursor);
+        if freed {
+            self.feed.more.notify_one();
+        }
         if many {
             // They are noted at once, also where nothing comes: whatever is not noted would be delivered again.
             self.engine.wake(&self.engine.open());
         }
+    }
+
+    /// How many entries may be taken and not resolved: at that, nothing new is handed out before some are. It depends on the
+    /// size of segments, as each begins with all of them.
+    pub fn most_taken(&self) -> usize {
+        self.feed.cursor().most_taken
     }
 
     /// Whether nothing is left for the sink: nothing to take, and nothing taken that is not resolved.

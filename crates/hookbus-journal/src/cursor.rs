@@ -38,6 +38,8 @@ pub(crate) struct Cursor {
     taken: TakenEntries,
     /// The last entry that was taken.
     passed: Option<EntryId>,
+    /// No more are taken while so many are: the whole cursor must fit into a segment.
+    pub(crate) most_taken: usize,
     /// A thread reads from disk for `ahead`.
     reading: bool,
     /// Records of it are being copied: nothing is read meanwhile.
@@ -160,7 +162,7 @@ impl Cursor {
             let whole = last == Some(first.at);
             let full =
                 into.len() >= room.events || (!into.is_empty() && bytes + first.bytes as usize > room.bytes);
-            if (full && !whole) || self.moving {
+            if ((full || self.is_stuck()) && !whole) || self.moving {
                 break;
             }
             // Invariant: there is a first one.
@@ -215,7 +217,13 @@ impl Cursor {
     /// Whether anything can be taken, or read to be taken.
     pub(crate) fn has_more(&self) -> bool {
         let on_disk = !self.returned.is_empty() || !self.carried.is_empty() || self.next < self.head;
-        !self.moving && (!self.ahead.is_empty() || (on_disk && !self.reading))
+        !self.moving && !self.is_stuck() && (!self.ahead.is_empty() || (on_disk && !self.reading))
+    }
+
+    /// Whether so much is taken that nothing new is handed out before some of it is resolved.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let again = self.ahead.front().map_or(!self.returned.is_empty(), |next| next.from == From::Returned);
+        self.most_taken > 0 && self.taken.len() >= self.most_taken && !again
     }
 
     /// Whether nothing is left: nothing to take, and nothing taken that is not resolved.

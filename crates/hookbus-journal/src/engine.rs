@@ -118,6 +118,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
+        engine.limit_taken();
         engine.checkpoint(&mut engine.open());
         engine
     }
@@ -143,6 +144,7 @@ impl Engine {
         let feed = Feed::new(Arc::clone(&sink.name), Cursor::at(open.safe), (0, 0), sink.max_pending);
         let longer = feeds.iter().cloned().chain([Arc::new(feed)]).collect();
         *self.feeds.write().unwrap_or_else(PoisonError::into_inner) = longer;
+        self.limit_taken();
         self.note(&mut open, feeds.len(), true, &mut Vec::new());
         self.wake(&open);
         feeds.len()

@@ -105,7 +105,7 @@ pub(crate) fn open(
     for segment in store.take_spoilt() {
         correct_table(&store, &mut known, segment, now)?;
     }
-    superfluous::remove(&store)?;
+    superfluous::remove(&store, &progress)?;
     store.segments().values().for_each(|segment| segment.is_open());
     // Small again: restarts must not use up the disk.
     let capacity = FIRST.min(settings.segment_size);

@@ -165,6 +165,35 @@ async fn what_several_dead_sinks_have_to_get_counts_once() {
 }
 
 #[tokio::test]
+async fn no_more_is_handed_out_than_a_segment_can_name() {
+    let disk = SimFolder::new();
+    let large = Settings { max_size: 64 * SEGMENT, ..small() };
+    let rig = open(&disk, large.clone(), &["stuck"]);
+    let mut stuck = rig.journal.backlog(0);
+    let most = stuck.most_taken();
+    assert!((1000..2000).contains(&most), "{most}");
+    for at in 0..most + 600 {
+        let sent =
+            rig.journal.append(&event(&format!("e{at}"), 300), &rig::destinations(&[0])).await.unwrap();
+        if let (hookbus_journal::Appended::New(commit), 0) = (sent, at % 50) {
+            commit.durable().await.unwrap();
+        }
+    }
+    let taken = take(&mut stuck, most).await;
+    assert!(rig::drain(&mut stuck).await.is_empty(), "no more");
+    assert!(tokio::time::timeout(Duration::from_millis(50), stuck.ready()).await.is_err());
+    rig.journal.settle(SOON).unwrap();
+    stuck.resolve_all(taken[..500].iter().map(|entry| entry.id));
+    assert_eq!(take(&mut stuck, 500).await.len(), 500);
+    rig.journal.settle(SOON).unwrap();
+    rig.close().await;
+    let rig = open(&disk, large, &["stuck"]);
+    let again = take(&mut rig.journal.backlog(0), most).await;
+    assert_eq!(again[0].id, taken[500].id, "what was resolved is noted");
+    rig.close().await;
+}
+
+#[tokio::test]
 async fn what_is_taken_and_damaged_pins_nothing() {
     let disk = SimFolder::new();
     let names = ["dead", "living"];

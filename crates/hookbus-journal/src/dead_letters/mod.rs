@@ -224,6 +224,11 @@ impl DeadLetters {
         self.store.index().live
     }
 
+    /// Letters that were found damaged when they were moved to make room, since it was opened: they are gone.
+    pub fn lost(&self) -> u64 {
+        self.store.index().lost
+    }
+
     /// Bytes of all files: this is what the quota counts.
     pub fn size_on_disk(&self) -> u64 {
         self.store.index().size()
