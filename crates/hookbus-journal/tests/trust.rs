@@ -54,6 +54,10 @@ async fn what_a_failed_sync_left_in_memory_is_written_again_before_it_counts() {
     for seed in 0..20 {
         let disk = SimFolder::new();
         let rig = open(&disk);
+        // A real segment has its full length from the beginning.
+        let file = disk.open("0000000001.segment").unwrap();
+        file.write_at(&[0], 64 * KIB - 1).unwrap();
+        file.sync().unwrap();
         let mut expected = accept(&rig, "e", 3).await;
         disk.fail(Failure::new(Operation::Sync, ErrorKind::Other).of("0000000001").times(1));
         rig.accept(&event("late", 3000), &[0]).await.unwrap_err();

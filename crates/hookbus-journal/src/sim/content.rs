@@ -103,9 +103,7 @@ impl Content {
             self.written.insert(number);
         }
         let end = offset + bytes.len() as u64;
-        // Where a sync failed, writing what reaches to the end makes that uncertain end a new one.
-        let again = end == self.len() && self.length.given_up > 0;
-        if !bytes.is_empty() && (end > self.len() || again) {
+        if !bytes.is_empty() && end > self.len() {
             self.length.put(end);
         }
     }
