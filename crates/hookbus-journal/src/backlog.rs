@@ -13,7 +13,8 @@ use hookbus_core::{Address, VerifiedEvent, record::Record};
 use tokio::sync::Notify;
 
 use crate::{
-    cursor::{Ahead, Cursor, From, ToRead},
+    cursor::{Ahead, Cursor, From, NOTE_AFTER, ToRead},
+    engine::Engine,
     format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
     segment::{Evidence, START},
     store::Store,
@@ -53,6 +54,7 @@ pub struct Room {
 pub struct Backlog {
     feed: Arc<Feed>,
     store: Arc<Store>,
+    engine: Arc<Engine>,
 }
 
 /// The journal's side of a sink.
@@ -115,8 +117,8 @@ impl Feed {
 }
 
 impl Backlog {
-    pub(crate) fn new(feed: Arc<Feed>, store: Arc<Store>) -> Self {
-        Self { feed, store }
+    pub(crate) fn new(feed: Arc<Feed>, engine: Arc<Engine>) -> Self {
+        Self { feed, store: Arc::clone(&engine.store), engine }
     }
 
     /// Waits until there may be something to take. May be cancelled.
@@ -187,9 +189,26 @@ impl Backlog {
     /// The same for many at once.
     pub fn resolve_all(&self, ids: impl IntoIterator<Item = EntryId>) {
         let mut cursor = self.feed.cursor();
+        let stuck = cursor.is_stuck();
         for bytes in ids.into_iter().filter_map(|id| cursor.resolve(id)) {
             self.feed.subtract(bytes);
         }
+        let many = cursor.changes() >= NOTE_AFTER;
+        let freed = stuck && !cursor.is_stuck();
+        drop(cursor);
+        if freed {
+            self.feed.more.notify_one();
+        }
+        if many {
+            // They are noted at once, also where nothing comes: whatever is not noted would be delivered again.
+            self.engine.wake(&self.engine.open());
+        }
+    }
+
+    /// How many entries may be taken and not resolved: at that, nothing new is handed out before some are. It depends on the
+    /// size of segments, as each begins with all of them.
+    pub fn most_taken(&self) -> usize {
+        self.feed.cursor().most_taken
     }
 
     /// Whether nothing is left for the sink: nothing to take, and nothing taken that is not resolved.

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::{
     backlog::{EntryId, Feed},
+    commit::JournalError,
     cursor::behind,
     engine::Engine,
     format::{self, Accepted, CARRIED, Carried, EVENT, Location, To},
@@ -24,14 +25,30 @@ const UNWRITTEN: u64 = 1 << 20;
 const MORE: u64 = 64;
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// No sink needs the segment any more, as soon as their cursors are noted.
     Done,
-    /// Not now: there is no room for the copies before the next segment is there, or a sink is just reading.
+    /// Not now, and that passes: a sink is just reading, or the disk cannot be read or written.
     NotNow,
     /// There is too much that is not delivered.
     TooMuch,
+    /// The segment that the copies need cannot be made.
+    Refused(JournalError),
+}
+
+/// Why not everything was copied.
+enum Stopped {
+    NotNow,
+    TooMuch,
+    Refused(JournalError),
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
 }
 
 /// Copies what sinks need of a segment, the oldest one, to the end of the journal.
@@ -41,26 +58,36 @@ pub(crate) fn carry(engine: &Engine, oldest: &Segment) -> Outcome {
     for feed in feeds.iter().filter(|feed| feed.cursor().oldest() <= oldest.number) {
         let Some(begun) = feed.cursor().begin_move(oldest.number) else {
             // A thread reads for it; the next time it does not.
-            end(moves, None);
+            end(engine, moves, None);
             return Outcome::NotNow;
         };
         moves.push((&**feed, begun));
     }
     let carried = Carrying { engine, oldest, moves: &moves }.run();
-    let (outcome, moved) = carried.unwrap_or_else(|error| {
-        tracing::warn!(segment = oldest.number, %error, "cannot copy on what is not delivered of a segment");
-        *engine.unreadable() = Some(Instant::now());
-        (Outcome::NotNow, None)
-    });
-    end(moves, moved);
+    let (outcome, moved) = match carried {
+        Ok(moved) => (Outcome::Done, Some(moved)),
+        Err(Stopped::NotNow) => (Outcome::NotNow, None),
+        Err(Stopped::TooMuch) => (Outcome::TooMuch, None),
+        Err(Stopped::Refused(error)) => (Outcome::Refused(error), None),
+        Err(Stopped::Unreadable(error)) => {
+            tracing::warn!(segment = oldest.number, %error, "cannot copy on what is not delivered of a segment");
+            *engine.unreadable() = Some(Instant::now());
+            (Outcome::NotNow, None)
+        }
+    };
+    end(engine, moves, moved);
     outcome
 }
 
 /// Lets the sinks go on, with what they need where it is now.
-fn end(moves: Vec<(&Feed, Move)>, moved: Option<Vec<Moved>>) {
+fn end(engine: &Engine, moves: Vec<(&Feed, Move)>, moved: Option<Vec<Moved>>) {
     let mut moved = moved.map(Vec::into_iter);
-    for (feed, _) in moves {
-        feed.cursor().moved(moved.as_mut().and_then(Iterator::next));
+    for (feed, begun) in moves {
+        let lost = feed.cursor().moved(&begun, moved.as_mut().and_then(Iterator::next));
+        for (id, at, bytes) in lost {
+            engine.store.tell_lost(id, at, &feed.name);
+            feed.subtract(bytes);
+        }
         feed.more.notify_one();
     }
 }
@@ -92,48 +119,75 @@ impl Carrying<'_> {
     ///
     /// Two passes, because copies that were not taken are older than events that were not: each sink must find its own in
     /// their old order.
-    fn run(&self) -> io::Result<(Outcome, Option<Vec<Moved>>)> {
+    fn run(&self) -> Result<Vec<Moved>, Stopped> {
         let next = Location { segment: self.oldest.number + 1, offset: START };
         let mut moved: Vec<_> = self.moves.iter().map(|(_, begun)| Moved::of(begun, next)).collect();
         // Half of them would only take the room that the next try needs.
-        let mut needed = 0;
-        for pass in [Pass::Older, Pass::Newer] {
-            self.each(pass, |record, _| {
-                needed += record.head().record_len() as u64 + MORE;
-                ControlFlow::Continue(())
-            })?;
-        }
-        let Some(_room) = self.engine.room_for_copies(needed) else { return Ok((Outcome::NotNow, None)) };
+        let (needed, longest) = self.count()?;
+        let room = self.engine.room_for_copies(self.oldest, needed, longest).ok_or(Stopped::TooMuch)?;
         let (mut last, mut unwritten) = (None, 0);
         for pass in [Pass::Older, Pass::Newer] {
-            let mut failed = false;
+            let mut stopped = None;
             self.each(pass, |record, copy| {
                 let Ok(event) = VerifiedEvent::restore(record) else { return ControlFlow::Continue(()) };
-                let Some((sequence, at, length)) = self.copy(&copy, &event) else {
-                    failed = true;
-                    return ControlFlow::Break(());
+                let (sequence, at, length) = match self.copy(&copy, &event) {
+                    Ok(Some(copied)) => copied,
+                    Ok(None) => {
+                        stopped = Some(Stopped::NotNow);
+                        return ControlFlow::Break(());
+                    }
+                    Err(error) => {
+                        stopped = Some(Stopped::Refused(error));
+                        return ControlFlow::Break(());
+                    }
                 };
                 copy.needs.iter().for_each(|(by, need)| moved[*by].add(*need, at, behind(at, length)));
                 last = Some(sequence);
                 unwritten += u64::from(length);
                 if unwritten > UNWRITTEN {
                     unwritten = 0;
-                    failed = !self.engine.wait_until_safe(sequence);
+                    if !self.engine.wait_until_safe(sequence) {
+                        stopped = Some(Stopped::NotNow);
+                        return ControlFlow::Break(());
+                    }
                 }
-                if failed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                ControlFlow::Continue(())
             })?;
-            if failed {
-                return Ok((Outcome::NotNow, None));
+            if let Some(stopped) = stopped {
+                return Err(stopped);
             }
         }
+        // They are all there: events need not wait until they are safe.
+        drop(room);
         let safe = last.is_none_or(|last| self.engine.wait_until_safe(last));
-        Ok(if safe { (Outcome::Done, Some(moved)) } else { (Outcome::NotNow, None) })
+        if safe { Ok(moved) } else { Err(Stopped::NotNow) }
     }
 
-    fn copy(&self, copy: &Copy<'_>, event: &VerifiedEvent) -> Option<(u64, Location, u32)> {
+    /// How many bytes the copies will have about, and the longest of them.
+    fn count(&self) -> Result<(u64, u64), Stopped> {
+        let (mut needed, mut longest, mut charged, mut once) = (0, 0, 0, 0);
+        for pass in [Pass::Older, Pass::Newer] {
+            self.each(pass, |record, copy| {
+                let length = record.head().record_len() as u64 + MORE;
+                needed += length;
+                longest = length.max(longest);
+                once += u64::from(copy.about.bytes);
+                charged += u64::from(copy.about.bytes) * copy.needs.len() as u64;
+                ControlFlow::Continue(())
+            })?;
+        }
+        self.engine.overlap().put(self.oldest.number, once, charged);
+        if needed > 0 && self.engine.is_too_much() { Err(Stopped::TooMuch) } else { Ok((needed, longest)) }
+    }
+
+    fn copy(
+        &self,
+        copy: &Copy<'_>,
+        event: &VerifiedEvent,
+    ) -> Result<Option<(u64, Location, u32)>, JournalError> {
         let mut about = Vec::new();
         format::write(&copy.about, &mut about);
-        self.engine.append_copy(CARRIED, &about, event)
+        self.engine.append_copy(self.oldest, CARRIED, &about, event)
     }
 
     /// Shows every record of which a sink needs anything, with the copy to make.

@@ -38,6 +38,8 @@ pub(crate) struct Cursor {
     taken: TakenEntries,
     /// The last entry that was taken.
     passed: Option<EntryId>,
+    /// No more are taken while so many are: the whole cursor must fit into a segment.
+    pub(crate) most_taken: usize,
     /// A thread reads from disk for `ahead`.
     reading: bool,
     /// Records of it are being copied: nothing is read meanwhile.
@@ -160,7 +162,7 @@ impl Cursor {
             let whole = last == Some(first.at);
             let full =
                 into.len() >= room.events || (!into.is_empty() && bytes + first.bytes as usize > room.bytes);
-            if (full && !whole) || self.moving {
+            if ((full || self.is_stuck()) && !whole) || self.moving {
                 break;
             }
             // Invariant: there is a first one.
@@ -215,7 +217,13 @@ impl Cursor {
     /// Whether anything can be taken, or read to be taken.
     pub(crate) fn has_more(&self) -> bool {
         let on_disk = !self.returned.is_empty() || !self.carried.is_empty() || self.next < self.head;
-        !self.moving && (!self.ahead.is_empty() || (on_disk && !self.reading))
+        !self.moving && !self.is_stuck() && (!self.ahead.is_empty() || (on_disk && !self.reading))
+    }
+
+    /// Whether so much is taken that nothing new is handed out before some of it is resolved.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let again = self.ahead.front().map_or(!self.returned.is_empty(), |next| next.from == From::Returned);
+        self.most_taken > 0 && self.taken.len() >= self.most_taken && !again
     }
 
     /// Whether nothing is left: nothing to take, and nothing taken that is not resolved.
@@ -269,6 +277,11 @@ impl Cursor {
     /// Where an entry that is taken lies.
     pub(crate) fn place(&self, id: EntryId) -> Option<Location> {
         self.taken.get(id).map(|taken| taken.at)
+    }
+
+    /// How many entries are taken.
+    pub(crate) fn taken_count(&self) -> usize {
+        self.taken.len()
     }
 
     /// The entry is done with. Its bytes, where it was not before.
@@ -351,13 +364,17 @@ impl Cursor {
         })
     }
 
-    /// What was to be moved is somewhere else, safe on disk; nothing where it could not be.
-    pub(crate) fn moved(&mut self, moved: Option<Moved>) {
+    /// What was to be moved is somewhere else, safe on disk; nothing where it could not be. What had been taken and could
+    /// not be copied, because it is damaged, is resolved: those entries, where they lay, and their bytes.
+    pub(crate) fn moved(&mut self, begun: &Move, moved: Option<Moved>) -> Vec<(EntryId, Location, u64)> {
         self.moving = false;
-        let Some(Moved { taken, mut again, new, next }) = moved else { return };
+        let Some(Moved { taken, mut again, new, next }) = moved else { return Vec::new() };
         for (id, at) in taken {
             self.taken.relocate(id, at);
         }
+        let left = begun.taken.iter().filter(|(id, at)| self.place(*id) == Some(*at));
+        let left: Vec<_> = left.copied().collect();
+        let lost = left.into_iter().filter_map(|(id, at)| Some((id, at, self.resolve(id)?))).collect();
         // Each range is replaced where it stands, so that the order stays.
         let old = std::mem::take(&mut self.carried).into_iter().enumerate();
         self.carried = old.flat_map(|(at, range)| again.remove(&at).unwrap_or_else(|| vec![range])).collect();
@@ -365,6 +382,7 @@ impl Cursor {
         self.carried.extend(new);
         self.next = next.map_or(self.next, |next| next.max(self.next));
         self.note_all();
+        lost
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     group::{Group, New, Next, Open, Reserved},
     journal::{Destination, Settings, SinkSettings},
     known::{Asked, KnownFiles},
+    overlap::Overlap,
     store::Store,
 };
 
@@ -58,6 +59,9 @@ pub(crate) struct Engine {
     pub(crate) pause: Keeping,
     /// When the oldest segment could not be read to be copied.
     unreadable: Mutex<Option<Instant>>,
+    overlap: Mutex<Overlap>,
+    /// The fewest bytes there were on disk since it was opened.
+    pub(crate) fewest_bytes: AtomicU64,
     pub(crate) stopping: AtomicBool,
     /// The writer has ended.
     pub(crate) ended: AtomicBool,
@@ -89,6 +93,7 @@ pub(crate) enum NotNow {
 impl Engine {
     pub(crate) fn new(store: Arc<Store>, settings: Settings, feeds: Vec<Arc<Feed>>, open: Open) -> Self {
         let identities = Identities::new(&store.key);
+        let fewest_bytes = AtomicU64::new(store.bytes());
         let known_files = KnownFiles::new(identities, open.known.dedup.files().clone());
         let engine = Self {
             store,
@@ -108,9 +113,12 @@ impl Engine {
             keeping: Keeping::default(),
             pause: Keeping::default(),
             unreadable: Mutex::default(),
+            overlap: Mutex::default(),
+            fewest_bytes,
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
+        engine.limit_taken();
         engine.checkpoint(&mut engine.open());
         engine
     }
@@ -136,6 +144,7 @@ impl Engine {
         let feed = Feed::new(Arc::clone(&sink.name), Cursor::at(open.safe), (0, 0), sink.max_pending);
         let longer = feeds.iter().cloned().chain([Arc::new(feed)]).collect();
         *self.feeds.write().unwrap_or_else(PoisonError::into_inner) = longer;
+        self.limit_taken();
         self.note(&mut open, feeds.len(), true, &mut Vec::new());
         self.wake(&open);
         feeds.len()
@@ -143,6 +152,10 @@ impl Engine {
 
     pub(crate) fn unreadable(&self) -> MutexGuard<'_, Option<Instant>> {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn overlap(&self) -> MutexGuard<'_, Overlap> {
+        self.overlap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts an event into the group that is written next, for those destinations where it is new.
@@ -201,22 +214,6 @@ impl Engine {
         Ok(Appended::New(Commit::new(&open.group.commit)))
     }
 
-    /// Appends a copy of an event; nothing where there is no room for it now.
-    pub(crate) fn append_copy(
-        &self,
-        kind: Kind,
-        about: &[u8],
-        event: &VerifiedEvent,
-    ) -> Option<(u64, Location, u32)> {
-        let mut open = self.open();
-        if open.closed_for.is_some() {
-            return None;
-        }
-        let sealed = self.seal(&mut open, kind, about, event).ok()?;
-        self.wake(&open);
-        Some(sealed)
-    }
-
     /// Waits until a record is safe. Not, where the journal ends before.
     pub(crate) fn wait_until_safe(&self, sequence: u64) -> bool {
         let mut open = self.open();
@@ -237,7 +234,7 @@ impl Engine {
     }
 
     /// Seals the record of an event where it has room: in this segment, or in the next one.
-    fn seal(
+    pub(crate) fn seal(
         &self,
         open: &mut Open,
         kind: Kind,
@@ -245,31 +242,30 @@ impl Engine {
         event: &VerifiedEvent,
     ) -> Result<(u64, Location, u32), NotNow> {
         let (largest, most) = (self.settings.segment_size, self.settings.largest_record());
-        if open.held && kind == EVENT {
-            return Err(NotNow::Awaited);
-        }
         // The first segments are small: a large event may be for a later one.
         for begun in 0..4 {
             let before = open.mark();
             let limit = open.segment.header.capacity - self.settings.reserve(open.segment.header.capacity);
             let sealed = open.seal(&self.store.key, kind, about, Some(event));
             let sealed = sealed.map_err(|_| NotNow::Refused(JournalError::TooLarge))?;
-            if open.group.end().offset <= limit {
+            let kept = if kind == EVENT { self.kept_here(open) } else { 0 };
+            if open.group.end().offset + kept <= limit {
                 return Ok(sealed);
             }
             open.back_to(before);
-            if u64::from(sealed.2) > most {
-                return Err(NotNow::Refused(JournalError::TooLarge));
-            }
-            // No segment is larger than this one: it is the cursors that leave no room.
-            if begun > 0 && open.segment.header.capacity >= largest {
-                break;
-            }
-            match open.reserved {
-                _ if kind != EVENT => {}
-                Reserved::No => {}
-                Reserved::ForCopies => return Err(NotNow::Awaited),
-                Reserved::Full => return Err(NotNow::Refused(JournalError::Full)),
+            if kind == EVENT {
+                if u64::from(sealed.2) > most {
+                    return Err(NotNow::Refused(JournalError::TooLarge));
+                }
+                // No segment is larger than this one: it is the cursors that leave no room.
+                if begun > 0 && open.segment.header.capacity >= largest {
+                    break;
+                }
+                match open.reserved {
+                    Reserved::Full => return Err(NotNow::Refused(JournalError::Full)),
+                    Reserved::No if open.kept == 0 => {}
+                    Reserved::No | Reserved::ForCopies => return Err(NotNow::Awaited),
+                }
             }
             self.turn_over(open)?;
         }

@@ -95,6 +95,13 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// Writes what a file holds there once more, so that an fsync has something to write.
+pub(crate) fn rewrite(file: &dyn File, offset: u64, length: usize) -> io::Result<()> {
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, offset)?;
+    file.write_at(&bytes[..read], offset)
+}
+
 /// What new files are filled with, in one write.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 

@@ -92,8 +92,8 @@ pub(crate) struct Open {
     pub(crate) next: Next,
     /// Who may go on in the next one.
     pub(crate) reserved: Reserved,
-    /// Events wait: all there is room for is kept for copies.
-    pub(crate) held: bool,
+    /// Bytes of copies that are still to come: events must not take the last room there is for them.
+    pub(crate) kept: u64,
     /// Which events were accepted before.
     pub(crate) known: Known,
     /// Events accepted in this segment.

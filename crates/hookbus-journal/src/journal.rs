@@ -225,7 +225,7 @@ impl Journal {
 
     /// What a sink has to get; one lane reads it.
     pub fn backlog(&self, sink: usize) -> Backlog {
-        Backlog::new(Arc::clone(&self.engine.feeds()[sink]), Arc::clone(&self.engine.store))
+        Backlog::new(Arc::clone(&self.engine.feeds()[sink]), Arc::clone(&self.engine))
     }
 
     /// Sinks that were not in the list it was opened with and have events to get: with their place.

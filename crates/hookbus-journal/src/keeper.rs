@@ -12,7 +12,7 @@ use crate::{
     cursor::seconds,
     engine::Engine,
     format::Header,
-    group::{Next, Reserved},
+    group::{Next, Open, Reserved},
     segment::{self, START, Segment},
 };
 
@@ -40,6 +40,7 @@ pub(crate) fn keep(engine: &Engine) {
 pub(crate) fn look(engine: &Engine) {
     loop {
         engine.seal_finished();
+        engine.correct_tables();
         engine.write_tables();
         engine.make_next();
         // The copies may have filled the next segment. At the end nobody needs them ahead of time.
@@ -49,17 +50,6 @@ pub(crate) fn look(engine: &Engine) {
     }
     engine.let_go_of_old();
     engine.recount();
-}
-
-/// Room that is kept for copies; given back when dropped.
-pub(crate) struct RoomForCopies<'e>(&'e Engine);
-
-impl Drop for RoomForCopies<'_> {
-    fn drop(&mut self) {
-        if std::mem::replace(&mut self.0.open().held, false) {
-            self.0.turned.notify_waiters();
-        }
-    }
 }
 
 impl Engine {
@@ -82,72 +72,101 @@ impl Engine {
 
     /// Makes the next segment, where there is none.
     fn make_next(&self) {
-        let (number, capacity, was_refused) = {
-            let open = self.open();
-            let was_refused = match &open.next {
-                Next::Ready(_) => return,
-                Next::Awaited => false,
-                Next::Refused(_) => true,
-            };
-            let capacity = open.segment.header.capacity.saturating_mul(4).min(self.settings.segment_size);
-            (open.segment.number + 1, capacity, was_refused)
+        let was_refused = match &self.open().next {
+            Next::Ready(_) => return,
+            Next::Awaited => false,
+            Next::Refused(_) => true,
         };
-        let next = match self.make_segment(number, capacity) {
-            Ok(next) => {
-                if was_refused {
-                    tracing::info!("the journal has room again");
-                }
-                Next::Ready(Arc::new(next))
+        let made = self.make_segment();
+        match &made {
+            Ok(_) if was_refused => tracing::info!("the journal has room again"),
+            Err(error) if !was_refused => {
+                tracing::warn!(%error, "the journal cannot grow; what does not fit is refused until it can");
             }
-            Err(error) => {
-                if !was_refused {
-                    tracing::warn!(%error, "the journal cannot grow; what does not fit is refused until it can");
-                }
-                Next::Refused(error)
-            }
-        };
-        // Made of what is kept back: whoever it was made for comes first.
-        let spare = matches!(next, Next::Ready(_)) && self.bytes() + capacity > self.usual_size();
+            _ => {}
+        }
         {
             let mut open = self.open();
-            open.next = next;
-            open.reserved = if spare { Reserved::ForCopies } else { Reserved::No };
+            match made {
+                Ok(Some(made)) => open.next = Next::Ready(Arc::new(made)),
+                // It passes: events wait, so that they leave room for the copies.
+                Ok(None) if !matches!(open.next, Next::Ready(_)) => open.next = Next::Awaited,
+                Ok(None) => {}
+                Err(error) => open.next = Next::Refused(error),
+            }
+        }
+        // Made of what is kept back: whoever it was made for comes first.
+        let over = self.bytes() > self.usual_size();
+        {
+            let mut open = self.open();
+            open.reserved = match &open.next {
+                Next::Awaited => Reserved::ForCopies,
+                Next::Ready(_) if over => Reserved::ForCopies,
+                Next::Ready(_) | Next::Refused(_) => Reserved::No,
+            };
         }
         self.turned.notify_waiters();
     }
 
-    /// Makes room for a segment and then the segment, out of an old one where there is one of that size.
-    fn make_segment(&self, number: u64, capacity: u64) -> Result<Segment, JournalError> {
+    /// What the next segment has: the first ones are small.
+    pub(crate) fn next_capacity(&self, open: &Open) -> u64 {
+        open.segment.header.capacity.saturating_mul(4).min(self.settings.segment_size)
+    }
+
+    /// Makes room for a segment and then the segment, out of an old one where there is one of that size. Nothing where the
+    /// room is not there yet, or where there is a next one by now.
+    fn make_segment(&self) -> Result<Option<Segment>, JournalError> {
         let refused = |error| JournalError::Disk(Arc::new(error));
-        while self.bytes() + capacity > self.usual_size() {
-            let Some(oldest) = self.oldest() else { return Err(JournalError::Full) };
+        let number = loop {
+            let (number, capacity) = {
+                let open = self.open();
+                if let Next::Ready(_) = open.next {
+                    return Ok(None);
+                }
+                (open.segment.number + 1, self.next_capacity(&open))
+            };
+            if self.bytes() + capacity <= self.usual_size() {
+                break (number, capacity);
+            }
+            // With a third one, there is one that may go.
+            let Some(oldest) = self.oldest() else { break (number, capacity) };
             if oldest.number >= self.needed() {
-                // The copies, and the notes that say where they are, may need the next segment first; that is what the
-                // rest of `max_size` is for.
-                let spare = self.bytes() + capacity <= self.settings.max_size;
-                match self.free(&oldest) {
+                let outcome = self.free(&oldest);
+                if let Next::Ready(_) = self.open().next {
+                    return Ok(None);
+                }
+                // The notes that say where the copies are may need the next segment first.
+                let spare = self.bytes() + capacity <= self.most_with_copies(&oldest);
+                match outcome {
+                    // They may have gone on in a segment made for them.
+                    carry::Outcome::Done if oldest.number < self.needed() => continue,
+                    carry::Outcome::Done if spare => break (self.open().segment.number + 1, capacity),
+                    carry::Outcome::Done | carry::Outcome::NotNow => return Ok(None),
                     // The last notes are worth it: the next start has more room by them.
-                    carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => break,
+                    carry::Outcome::TooMuch if spare && self.stopping.load(Ordering::Acquire) => {
+                        break (number, capacity);
+                    }
                     carry::Outcome::TooMuch => return Err(JournalError::Full),
-                    carry::Outcome::Done if oldest.number < self.needed() => {}
-                    // Only the notes are missing that let it go: for them there is always a segment more.
-                    carry::Outcome::Done if self.bytes() <= self.settings.max_size => break,
-                    carry::Outcome::NotNow if spare => break,
-                    carry::Outcome::Done | carry::Outcome::NotNow => return Err(JournalError::Full),
+                    carry::Outcome::Refused(error) => return Err(error),
                 }
             }
+            self.correct_tables();
             // It is let go of when it is gone from the disk, and not before: what is counted is what is there.
             let left = self.bytes() - oldest.bytes();
             if oldest.header.capacity == capacity && left + capacity <= self.usual_size() {
                 let (old, new) = (segment::name(oldest.number), segment::name(number));
                 self.store.folder.rename(&old, &new).map_err(refused)?;
                 self.store.segments().remove(&oldest.number);
-                break;
+                self.count_fewest();
+                // Before it is filled with zeros: under its old name they would look like damage.
+                self.store.folder.sync().map_err(refused)?;
+                break (number, capacity);
             }
             self.remove(&oldest).map_err(refused)?;
-        }
+        };
+        let (number, capacity) = number;
         let header = Header { begun: seconds(SystemTime::now()), capacity };
-        Segment::make(&*self.store.folder, &self.store.key, number, header).map_err(refused)
+        Segment::make(&*self.store.folder, &self.store.key, number, header).map(Some).map_err(refused)
     }
 
     /// What all segments may take while nothing has to be copied on: one less than all they may.
@@ -180,7 +199,7 @@ impl Engine {
         let needed = oldest.number >= self.needed();
         // Not where it could not be noted: then there is nothing to go on with.
         let outcome = if needed { self.free(&oldest) } else { carry::Outcome::Done };
-        let freed = outcome == carry::Outcome::Done && oldest.number < self.needed();
+        let freed = matches!(outcome, carry::Outcome::Done) && oldest.number < self.needed();
         if freed && self.bytes() > self.settings.max_size {
             // It has grown by one to get here. That is given back before events go on, or there is none the next time.
             return self.remove(&oldest).is_ok();
@@ -189,28 +208,12 @@ impl Engine {
             self.reserve(match outcome {
                 _ if freed => Reserved::No,
                 carry::Outcome::TooMuch => Reserved::Full,
-                carry::Outcome::Done | carry::Outcome::NotNow => Reserved::ForCopies,
+                carry::Outcome::Done | carry::Outcome::NotNow | carry::Outcome::Refused(_) => {
+                    Reserved::ForCopies
+                }
             });
         }
         needed && freed
-    }
-
-    /// Sees to it that there is room for so many bytes of copies, for as long as the answer is held; nothing where there is
-    /// not so much. Events may not use the next segment while it is kept back for copies. Where that alone is too little,
-    /// they wait until the copies are made, or they would take what is left of this one.
-    pub(crate) fn room_for_copies(&self, bytes: u64) -> Option<RoomForCopies<'_>> {
-        let mut open = self.open();
-        let room = |capacity, room: u64| room.saturating_sub(self.settings.reserve(capacity));
-        let here = room(open.segment.header.capacity, open.room());
-        let next = match &open.next {
-            Next::Ready(next) => room(next.header.capacity, next.header.capacity - START),
-            Next::Awaited | Next::Refused(_) => 0,
-        };
-        if bytes > here + next {
-            return None;
-        }
-        open.held = bytes > next;
-        Some(RoomForCopies(self))
     }
 
     /// Says who may go on in the next segment.
@@ -225,19 +228,35 @@ impl Engine {
     fn free(&self, oldest: &Segment) -> carry::Outcome {
         let feeds = self.feeds();
         let needed = feeds.iter().any(|feed| feed.cursor().oldest() <= oldest.number);
-        // One segment may be all copies; what matters is that others are not, so that copying comes to an end.
-        let pending = feeds.iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
+        let known = self.overlap().knows(oldest.number);
         let outcome = match needed {
             false => carry::Outcome::Done,
-            true if pending > self.usual_size() / 4 * 3 => carry::Outcome::TooMuch,
+            // Where it was looked at before, that need not be done again to know.
+            true if known && self.is_too_much() => carry::Outcome::TooMuch,
             // A disk that cannot be read is given time.
             true if self.unreadable().is_some_and(|since| since.elapsed() < LOOK) => carry::Outcome::NotNow,
             true => carry::carry(self, oldest),
         };
-        if outcome == carry::Outcome::Done {
+        if matches!(outcome, carry::Outcome::Done) {
             self.note_past(oldest.number, NOTED);
         }
         outcome
+    }
+
+    /// Whether too much is not delivered to copy it on. One segment may be all copies; what matters is that others are
+    /// not, so that copying comes to an end.
+    pub(crate) fn is_too_much(&self) -> bool {
+        let pending = self.feeds().iter().fold(0, |sum: u64, feed| sum.saturating_add(feed.pending().1));
+        let size = self.settings.segment_size.max(1);
+        let beside = START + self.settings.reserve(size) + self.checkpoint_size();
+        let room = self.usual_size() / size * size.saturating_sub(beside);
+        self.overlap().needed_of(pending) > room / 4 * 3
+    }
+
+    /// See [`fewest_bytes`](Self::fewest_bytes).
+    fn count_fewest(&self) {
+        let bytes = self.bytes();
+        self.fewest_bytes.fetch_min(bytes, Ordering::Relaxed);
     }
 
     /// The oldest segment that may go at all: the one that is appended to and the one before may not, so that there are
@@ -267,6 +286,7 @@ impl Engine {
             if !(old || empty) || oldest.number >= self.needed() {
                 return;
             }
+            self.correct_tables();
             if let Err(error) = self.remove(&oldest) {
                 tracing::warn!(segment = oldest.number, %error, "cannot remove a segment that nobody needs");
                 return;
@@ -281,6 +301,7 @@ impl Engine {
             _ => {}
         }
         self.store.segments().remove(&segment.number);
+        self.count_fewest();
         self.store.folder.sync()
     }
 }

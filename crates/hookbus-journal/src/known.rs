@@ -1,6 +1,7 @@
 //! Which events were accepted before, and where each of them still has to go.
 
 use std::{
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -13,6 +14,7 @@ use crate::{
     engine::Engine,
     given_up::GivenUp,
     journal::Destination,
+    recover::{Held, acceptances, held},
 };
 
 /// What is known of accepted events. Guarded by the lock of what is appended to.
@@ -79,6 +81,21 @@ impl Known {
         Some((fresh.collect(), sequence))
     }
 
+    /// Of a segment's events only these are left.
+    pub(crate) fn correct(&mut self, segment: u64, held: &[Held], newest: SystemTime) -> io::Result<()> {
+        let corrected = self.dedup.correct(segment, acceptances(held), newest)?;
+        if let Some(sealing) = corrected {
+            self.sealings.retain(|sealing| sealing.segment() != segment);
+            self.sealings.push(sealing);
+        }
+        Ok(())
+    }
+
+    /// Whether the table of a segment was made again, and is still to be written.
+    pub(crate) fn is_made_again(&self, segment: u64) -> bool {
+        self.sealings.iter().any(|sealing| sealing.segment() == segment)
+    }
+
     /// The event is accepted with this record for these destinations.
     pub(crate) fn accept(
         &mut self,
@@ -116,6 +133,29 @@ impl Engine {
         let hash = self.known_files.identities.destination(sink, address);
         let mut open = self.open();
         open.known.given_up.insert(identity, hash, SystemTime::now(), self.settings.dedup.window);
+    }
+
+    /// Corrects the tables of segments of which events were found lost: those are new when they come again.
+    pub(crate) fn correct_tables(&self) {
+        for number in self.store.take_spoilt() {
+            let segment = self.store.segment(number);
+            // Its table is in memory, and grows.
+            if self.open().segment.number == number {
+                self.store.spoil(number);
+                continue;
+            }
+            let there = segment.as_ref().map(|segment| held(&self.store, segment)).transpose();
+            let newest = SystemTime::now();
+            let mut open = self.open();
+            let corrected =
+                there.and_then(|held| open.known.correct(number, &held.unwrap_or_default(), newest));
+            *self.known_files.files() = open.known.dedup.files().clone();
+            drop(open);
+            if let Err(error) = corrected {
+                tracing::warn!(segment = number, %error, "cannot correct the table of a segment with lost events");
+                self.store.spoil(number);
+            }
+        }
     }
 
     /// Writes the tables of segments that have ended and are safe.

@@ -21,7 +21,9 @@ mod keeper;
 mod known;
 mod moving;
 mod notes;
+mod overlap;
 mod recover;
+mod room;
 mod segment;
 mod settle;
 #[doc(hidden)]

@@ -11,10 +11,14 @@ use crate::{
     engine::{Engine, IDLE},
     format::{self, CHECKPOINT, CURSOR, Checkpoint},
     group::Open,
+    room::TAKEN,
 };
 
 /// A cursor that has changed is noted after so long.
 const NOTE_WITHIN: Duration = Duration::from_millis(20);
+
+/// So many entries a sink may always have taken.
+const FEWEST_TAKEN: usize = 256;
 
 impl Engine {
     /// Begins a segment with all cursors, so that nothing before it need be read to know them.
@@ -29,6 +33,14 @@ impl Engine {
             self.note(open, at, true, &mut content);
         }
         open.notes_at = Instant::now();
+    }
+
+    /// Lets all sinks together take no more than half a segment can name, as its checkpoint does.
+    pub(crate) fn limit_taken(&self) {
+        let feeds = self.feeds();
+        let entries = self.settings.segment_size / 2 / TAKEN / (feeds.len() as u64).max(1);
+        let most = usize::try_from(entries).unwrap_or(usize::MAX).max(FEWEST_TAKEN);
+        feeds.iter().for_each(|feed| feed.cursor().most_taken = most);
     }
 
     /// Notes a cursor.

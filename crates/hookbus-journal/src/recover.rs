@@ -1,17 +1,21 @@
 //! Opening a journal: what it holds, how far each sink has got, and where it goes on.
 
 mod copies;
+mod superfluous;
+mod tables;
+
+pub(crate) use tables::{Held, acceptances, correct_table, held, read_tables};
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     ops::ControlFlow,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime},
 };
 
 use hookbus_core::{
-    RecordKey, VerifiedEvent,
+    RecordKey,
     record::{Head, Place, Record},
 };
 use thiserror::Error;
@@ -19,12 +23,11 @@ use thiserror::Error;
 use crate::{
     backlog::{EntryId, Feed},
     cursor::{Cursor, seconds},
-    dedup::{Acceptance, Dedup, DestinationHash, Identities, Identity},
+    dedup::Dedup,
     engine::Engine,
-    folder::Folder,
+    folder::{Folder, rewrite},
     format::{
         self, Accepted, CHECKPOINT, CURSOR, Checkpoint, CursorNote, EVENT, Footer, Header, Location, Taken,
-        To,
     },
     group::{Group, Next, Open, Reserved},
     journal::{Settings, SinkSettings},
@@ -84,17 +87,26 @@ pub(crate) fn open(
     let now = SystemTime::now();
     let (dedup, damaged) = Dedup::open(Arc::clone(&store.folder), &store.key, settings.dedup, now)?;
     let mut known = Known::new(dedup, Vec::new());
-    for segment in damaged {
+    for segment in &damaged {
         tracing::warn!(
             segment,
             "the table of a segment is damaged, and is made again where its segment is there"
         );
-        // What cannot be removed is left out all the same.
-        let _ = known.dedup.forget(segment, now);
     }
     let last_number = read_segments(&store)?;
-    read_tables(&store, &mut known, now)?;
     let (progress, last_sequence) = replay(&store)?;
+    read_tables(&store, &mut known, now)?;
+    for segment in damaged {
+        if !known.is_made_again(segment) {
+            // What cannot be removed is left out all the same.
+            let _ = known.dedup.forget(segment, now);
+        }
+    }
+    for segment in store.take_spoilt() {
+        correct_table(&store, &mut known, segment, now)?;
+    }
+    superfluous::remove(&store, &progress)?;
+    store.segments().values().for_each(|segment| segment.is_open());
     // Small again: restarts must not use up the disk.
     let capacity = FIRST.min(settings.segment_size);
     let header = Header { begun: seconds(SystemTime::now()), capacity };
@@ -112,7 +124,7 @@ pub(crate) fn open(
         segment,
         next: Next::Awaited,
         reserved: Reserved::No,
-        held: false,
+        kept: 0,
         known,
         events: 0,
         notes_at: Instant::now(),
@@ -162,6 +174,7 @@ pub(crate) fn read_segments(store: &Store) -> Result<u64, Unopenable> {
         if segment.footer.get().is_none() {
             let end = next.as_ref().map(|next| last_before(store, next)).transpose()?.flatten();
             if !read_unsealed(store, &segment, end)? {
+                store.spoil(number);
                 store.folder.remove(&segment::name(number))?;
                 continue;
             }
@@ -187,15 +200,26 @@ pub(crate) fn last_before(store: &Store, segment: &Segment) -> io::Result<Option
 /// Reads a segment that was being written when the bridge ended, and seals it; `end` is the number of its last record,
 /// where that is known. Whether it holds anything.
 fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<bool, Unopenable> {
-    // What is read may be in the system's memory only: it counts when it is on disk.
-    segment.file.sync()?;
     let mut events = 0;
+    // Records that nothing behind them says are safe.
+    let mut late: VecDeque<(u64, u64, usize)> = VecDeque::new();
     // What was cut off is a hole too.
     let capacity = segment.header.capacity.max(START + 1);
-    let scan = segment.scan(&store.key, START, capacity, |_, record| {
-        events += u64::from(record.head().kind == EVENT);
+    let scan = segment.scan(&store.key, START, capacity, |offset, record| {
+        let Head { kind, place, .. } = *record.head();
+        events += u64::from(kind == EVENT);
+        while late.front().is_some_and(|(sequence, ..)| *sequence < place.durable) {
+            late.pop_front();
+        }
+        late.push_back((place.sequence, offset, record.head().record_len()));
         ControlFlow::Continue(())
     })?;
+    // What was read may be in the system's memory only: it counts when it is on disk. After an fsync that failed the system
+    // takes it for written, so that another one alone would do nothing.
+    for (_, offset, length) in late {
+        rewrite(&*segment.file, offset, length)?;
+    }
+    segment.file.sync()?;
     let mut footer =
         Footer { end: scan.next, events, sealed: seconds(SystemTime::now()), ..Footer::default() };
     match end {
@@ -208,52 +232,19 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
             footer.torn = scan.torn();
         }
     }
-    let Some(last_sequence) = scan.last else { return Ok(false) };
+    let Some(last_sequence) = scan.last else {
+        // Where nothing can be read, the disk may be away for a while: that is no reason to remove anything.
+        return match segment.has_unreadable() {
+            true => Err(io::Error::other("nothing of a segment can be read").into()),
+            false => Ok(false),
+        };
+    };
     footer.last_sequence = last_sequence;
     // Where that fails it is read again the next time.
     if let Err(error) = segment.seal(&store.key, footer) {
         tracing::warn!(segment = segment.number, %error, "cannot write the footer of a segment");
     }
     Ok(true)
-}
-
-/// Makes the tables of segments that have none, or a damaged one.
-pub(crate) fn read_tables(store: &Store, known: &mut Known, now: SystemTime) -> io::Result<()> {
-    let identities = Identities::new(&store.key);
-    let segments: Vec<_> = store.segments().values().cloned().collect();
-    for segment in segments {
-        let Some(footer) = segment.footer.get() else { continue };
-        let newest = UNIX_EPOCH + Duration::from_secs(footer.sealed);
-        if footer.events == 0 || !known.dedup.lacks(segment.number, newest, now) {
-            continue;
-        }
-        let mut accepted = Vec::new();
-        segment.scan(&store.key, START, footer.end, |_, record| {
-            accepted.extend(acceptance(&identities, record));
-            ControlFlow::Continue(())
-        })?;
-        let accepted = accepted.iter().map(|(identity, destinations, accepted, sequence)| Acceptance {
-            identity: *identity,
-            destinations,
-            accepted: *accepted,
-            sequence: *sequence,
-        });
-        let sealing = known.dedup.rebuild(segment.number, accepted, newest);
-        known.sealings.push(sealing);
-    }
-    Ok(())
-}
-
-/// What the record of an event says of where it was accepted for, and when.
-fn acceptance(
-    identities: &Identities,
-    record: &Record<'_>,
-) -> Option<(Identity, Vec<DestinationHash>, SystemTime, u64)> {
-    let about = format::read::<Accepted<'_>>(record.about()).filter(|_| record.head().kind == EVENT)?;
-    let event = VerifiedEvent::restore(record).ok()?;
-    let hash = |to: &To<'_>| identities.destination(to.sink, &to.address());
-    let destinations = about.destinations.iter().map(hash).collect();
-    Some((identities.event(&event)?, destinations, event.received(), record.head().place.sequence))
 }
 
 /// Reads the journal from the last checkpoint on: how far each sink has got, and the number of the last record.
@@ -289,7 +280,7 @@ pub(crate) fn replay(store: &Store) -> Result<(HashMap<Box<str>, Progress>, u64)
 }
 
 /// Whether a segment begins with a checkpoint that is all there.
-fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> {
+pub(crate) fn begins_with_checkpoint(store: &Store, segment: &Segment) -> io::Result<bool> {
     let mut missing = None;
     let end = segment.end().unwrap_or(segment.header.capacity);
     segment.scan(&store.key, START, end, |offset, record| {

@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::{
     folder::{File, Folder},
     format::{self, FOOTER, Footer, HEADER, Header, VERSION},
-    unreadable::Unreadable,
+    unreadable::{self, Unreadable},
 };
 
 /// Records begin here; before them is the first page.
@@ -108,7 +108,7 @@ impl Segment {
     pub(crate) fn open(folder: &dyn Folder, key: &RecordKey, number: u64) -> Result<Self, NoSegment> {
         let file = folder.open(&name(number))?;
         let mut page = vec![0; START as usize];
-        let read = file.read_at(&mut page, 0)?;
+        let read = unreadable::read_patiently(&*file, &mut page, 0)?;
         page[read..].fill(0);
         let four = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
         // A program is only refused its journal where the page says so beyond doubt.
@@ -128,14 +128,29 @@ impl Segment {
         let footer = note(FOOTER_AT, FOOTER).and_then(|record| format::read::<Footer>(record.about()));
         let sealed = AtomicBool::new(footer.is_some());
         let footer = footer.map(OnceLock::from).unwrap_or_default();
-        Ok(Self { footer, sealed, ..Self::of(number, header, file) })
+        let segment = Self { footer, sealed, ..Self::of(number, header, file) };
+        segment.unreadable.be_patient(true);
+        Ok(segment)
     }
 
     /// A segment whose first page is damaged: its records prove themselves.
     pub(crate) fn without_header(folder: &dyn Folder, number: u64) -> io::Result<Self> {
         let file = folder.open(&name(number))?;
         let header = Header { begun: 0, capacity: file.len()?.max(START) };
-        Ok(Self::of(number, header, file))
+        let segment = Self::of(number, header, file);
+        segment.unreadable.be_patient(true);
+        Ok(segment)
+    }
+
+    /// Reading that fails is tried again from now on by whoever asks: others go on meanwhile. While it is opened, nobody
+    /// can.
+    pub(crate) fn is_open(&self) {
+        self.unreadable.be_patient(false);
+    }
+
+    /// Whether a part of it could not be read, and counts as damaged.
+    pub(crate) fn has_unreadable(&self) -> bool {
+        self.unreadable.has_given_up()
     }
 
     /// Writes down that nothing more is appended.
@@ -271,6 +286,11 @@ impl Hole {
 }
 
 impl Scan {
+    /// Whether everything was a record.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.holes.is_empty()
+    }
+
     /// Holes in which records were that had been acknowledged: with how many at most.
     pub(crate) fn damage(&self, evidence: Evidence) -> impl Iterator<Item = (Hole, u64)> {
         self.holes.iter().filter_map(move |hole| {

@@ -3,13 +3,19 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::folder::File;
 
 /// So often a place is read in vain; those who read wait longer each time.
 const TRIES: u32 = 10;
+/// How long a start waits before the second try; each time so much longer.
+const WAIT: Duration = Duration::from_millis(5);
 /// What can be read by itself.
 const PAGE: usize = 4096;
 
@@ -17,30 +23,72 @@ const PAGE: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Unreadable {
     tries: Mutex<BTreeMap<u64, u32>>,
+    /// There is any.
+    any: AtomicBool,
+    /// Whoever reads waits for the tries: nothing else goes on meanwhile.
+    patient: AtomicBool,
+    /// A part was given up.
+    given_up: AtomicBool,
 }
 
 impl Unreadable {
     /// Reads as [`File::read_at`] does. Where that has failed often enough, what cannot be read is zeros, page by page:
     /// there the records are missing then.
     pub(crate) fn read_at(&self, file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match file.read_at(buffer, offset) {
-            Err(error) => match self.is_given_up(offset) {
-                true => {
-                    tracing::error!(%error, offset, "a part of the journal cannot be read, and counts as damaged");
-                    by_pages(file, buffer, offset)
+        loop {
+            let error = match file.read_at(buffer, offset) {
+                Ok(read) => {
+                    if self.any.load(Ordering::Relaxed) {
+                        self.tries().remove(&offset);
+                    }
+                    return Ok(read);
                 }
-                false => Err(error),
-            },
-            read => read,
+                Err(error) => error,
+            };
+            let tries = self.failed(offset);
+            if tries >= TRIES {
+                self.given_up.store(true, Ordering::Relaxed);
+                tracing::error!(%error, offset, "a part of the journal cannot be read, and counts as damaged");
+                return by_pages(file, buffer, offset);
+            }
+            if !self.patient.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            std::thread::sleep(WAIT * tries);
         }
     }
 
-    fn is_given_up(&self, offset: u64) -> bool {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether whoever reads waits for the tries.
+    pub(crate) fn be_patient(&self, patient: bool) {
+        self.patient.store(patient, Ordering::Relaxed);
+    }
+
+    /// Whether a part of the file was given up.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self, offset: u64) -> u32 {
+        self.any.store(true, Ordering::Relaxed);
+        let mut tries = self.tries();
         let tries = tries.entry(offset).or_default();
         *tries = tries.saturating_add(1);
-        *tries >= TRIES
+        *tries
     }
+
+    fn tries(&self) -> MutexGuard<'_, BTreeMap<u64, u32>> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads as [`File::read_at`] does, and tries again where that fails; in the end what cannot be read is zeros, page by page.
+///
+/// # Errors
+/// As the disk says of the file's length.
+pub(crate) fn read_patiently(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let unreadable = Unreadable::default();
+    unreadable.be_patient(true);
+    unreadable.read_at(file, buffer, offset)
 }
 
 fn by_pages(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

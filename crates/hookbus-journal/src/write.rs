@@ -167,6 +167,7 @@ impl Engine {
         self.ended.store(true, Ordering::Release);
         self.finish.notify_one();
         self.safe.notify_all();
+        self.turned.notify_waiters();
         self.keeping.wake();
     }
 }

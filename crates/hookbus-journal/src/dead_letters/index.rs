@@ -44,6 +44,8 @@ pub(super) struct Index {
     pub(super) segments: BTreeMap<u64, Segment>,
     /// Bytes of the letters that are there.
     pub(super) live: u64,
+    /// Letters that could not be read any more when they were to be moved.
+    pub(super) lost: u64,
     entries: HashMap<(EntryId, u16), u64>,
     sinks: Vec<Arc<str>>,
     /// Further files that hold a record of a letter, left behind when it was copied on.
@@ -87,6 +89,17 @@ impl Index {
             segment.removes.extend(held.into_iter().filter(|file| *file != noted));
         }
         true
+    }
+
+    /// A letter cannot be read any more.
+    pub(super) fn lose(&mut self, id: u64) {
+        let Some(spot) = self.letters.remove(&id) else { return };
+        self.leave(&spot);
+        if let Some(entry) = spot.entry {
+            self.entries.remove(&entry);
+        }
+        self.copies.remove(&id);
+        self.lost += 1;
     }
 
     /// The letter of this entry at this sink.

@@ -132,7 +132,9 @@ impl DeadLetters {
         settings: LetterSettings,
     ) -> Result<(Self, LettersFound), NotOpened> {
         let marks = Marks::new(&key);
-        let recover::Recovered { index, found, next } = recover::recover(&*folder, &key, &marks)?;
+        let recovered = recover::recover(&*folder, &key, &marks)?;
+        recovered.make_safe(&*folder)?;
+        let recover::Recovered { index, found, next, .. } = recovered;
         let next_file = index.segments.last_key_value().map_or(1, |(newest, _)| newest + 1);
         let writer = Mutex::new(Writer { current: None, next, next_file, failed: None });
         let (index, pending) = (Mutex::new(index), Mutex::default());
@@ -220,6 +222,11 @@ impl DeadLetters {
     /// Bytes of the letters that are there.
     pub fn bytes(&self) -> u64 {
         self.store.index().live
+    }
+
+    /// Letters that were found damaged when they were moved to make room, since it was opened: they are gone.
+    pub fn lost(&self) -> u64 {
+        self.store.index().lost
     }
 
     /// Bytes of all files: this is what the quota counts.

@@ -11,7 +11,7 @@ use super::{
     page::{self, Marks, PAGE, Page, ReadPage},
     scan,
 };
-use crate::{File, Folder};
+use crate::{File, Folder, folder::rewrite, unreadable};
 
 /// The dead letters cannot be opened.
 #[derive(Debug, Error)]
@@ -63,6 +63,8 @@ pub(super) struct Recovered {
     pub(super) found: LettersFound,
     /// The next number of a record.
     pub(super) next: u64,
+    /// Where the records of the last group in the newest file are, and how long.
+    last_group: Vec<(u64, usize)>,
 }
 
 pub(super) fn recover(folder: &dyn Folder, key: &RecordKey, marks: &Marks) -> Result<Recovered, NotOpened> {
@@ -72,7 +74,8 @@ pub(super) fn recover(folder: &dyn Folder, key: &RecordKey, marks: &Marks) -> Re
     for number in names.iter().filter_map(|name| page::number(name)) {
         files.insert(number, Opened::new(folder, number, marks).map_err(failed("read"))?);
     }
-    let mut recovery = Recovery { index: Index::default(), found: LettersFound::default(), next: 1 };
+    let mut recovery =
+        Recovery { index: Index::default(), found: LettersFound::default(), next: 1, last_group: Vec::new() };
     let numbers: Vec<_> = files.keys().copied().collect();
     for (at, number) in numbers.iter().enumerate() {
         let following = numbers.get(at + 1).map(|next| &files[next]);
@@ -89,16 +92,23 @@ pub(super) fn recover(folder: &dyn Folder, key: &RecordKey, marks: &Marks) -> Re
         }
         recovery.file(file, following, key, marks)?;
     }
-    if let Some((_, newest)) = recovery.index.segments.last_key_value() {
-        // What was only in memory when the last process ended must not count before it is on disk.
-        newest.file.sync().map_err(failed("sync"))?;
-    }
-    if !numbers.is_empty() {
-        folder.sync().map_err(failed("sync"))?;
-    }
-    let Recovery { index, mut found, next } = recovery;
+    let Recovery { index, mut found, next, last_group } = recovery;
     (found.count, found.bytes) = (index.letters.len(), index.live);
-    Ok(Recovered { index, found, next })
+    Ok(Recovered { index, found, next, last_group })
+}
+
+impl Recovered {
+    /// Makes what was read safe: what was only in memory when the last process ended must not count before it is on disk.
+    pub(super) fn make_safe(&self, folder: &dyn Folder) -> Result<(), NotOpened> {
+        let failed = |doing| move |source| NotOpened::Io { doing, source };
+        let Some((_, newest)) = self.index.segments.last_key_value() else { return Ok(()) };
+        // After an fsync that failed the system takes it for written, so that another one alone would do nothing.
+        for (offset, length) in &self.last_group {
+            rewrite(&*newest.file, *offset, *length).map_err(failed("write"))?;
+        }
+        newest.file.sync().map_err(failed("sync"))?;
+        folder.sync().map_err(failed("sync"))
+    }
 }
 
 /// A file whose first page was looked at.
@@ -113,7 +123,7 @@ impl Opened {
     fn new(folder: &dyn Folder, number: u64, marks: &Marks) -> io::Result<Self> {
         let file = folder.open(&page::name(number))?;
         let mut bytes = vec![0; PAGE as usize];
-        let read = file.read_at(&mut bytes, 0)?;
+        let read = unreadable::read_patiently(&*file, &mut bytes, 0)?;
         let page = marks.read(number, &bytes[..read]);
         Ok(Self { number, length: file.len()?, page, file })
     }
@@ -130,6 +140,8 @@ struct Recovery {
     index: Index,
     found: LettersFound,
     next: u64,
+    /// Where the records of the last group in the file that was read last are, and how long.
+    last_group: Vec<(u64, usize)>,
 }
 
 impl Recovery {
@@ -149,9 +161,15 @@ impl Recovery {
         let known_end = known_end.map(|page| page.previous_end);
         let end = known_end.unwrap_or(opened.length).min(opened.length);
         self.index.segments.insert(number, Segment::new(Arc::clone(&opened.file), end));
-        let mut records = 0;
+        let (mut records, mut durable) = (0, 0);
+        self.last_group.clear();
         let each = |offset, record: &hookbus_core::record::Record<'_>| {
             records += 1;
+            let place = record.head().place;
+            if std::mem::replace(&mut durable, place.durable) != place.durable {
+                self.last_group.clear();
+            }
+            self.last_group.push((offset, record.head().record_len()));
             self.next = self.next.max(record.head().place.sequence + 1);
             self.record(number, offset, record);
         };

@@ -5,7 +5,7 @@ use std::io;
 use hookbus_core::record::{ALIGN, HEAD, Head, MARK, Record, RecordKey, TAG};
 
 use super::page::PAGE;
-use crate::File;
+use crate::{File, unreadable};
 
 /// Bytes read at once.
 const STEP: usize = 256 << 10;
@@ -73,7 +73,7 @@ impl Window<'_> {
         if !inside {
             let wanted = length.max(STEP).min(usize::try_from(self.end - at).unwrap_or(usize::MAX));
             self.bytes.resize(wanted, 0);
-            let read = self.file.read_at(&mut self.bytes, at)?;
+            let read = unreadable::read_patiently(self.file, &mut self.bytes, at)?;
             self.bytes.truncate(read);
             self.start = at;
         }

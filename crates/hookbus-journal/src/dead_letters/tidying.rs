@@ -49,9 +49,17 @@ impl Store {
             there.map(|(id, spot)| (*id, *spot)).collect()
         };
         spots.sort_by_key(|(_, spot)| spot.offset);
-        let (mut group, mut copied) = (Group::new(writer), Vec::new());
+        let (mut group, mut copied, mut rotten) = (Group::new(writer), Vec::new(), Vec::new());
         for (id, spot) in spots {
-            let letter = self.read(id, spot)?;
+            let letter = match self.read(id, spot) {
+                // It is lost wherever it lies, and must not hold up the others.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(id, %error, "a dead letter is damaged and lost");
+                    rotten.push(id);
+                    continue;
+                }
+                read => read?,
+            };
             self.seal_letter(writer, id, &letter, &mut group).map_err(|_| NotKept::TooLarge)?;
             if group.len() >= STEP {
                 let full = std::mem::replace(&mut group, Group::new(writer));
@@ -65,6 +73,7 @@ impl Store {
         if let Some(current) = &writer.current {
             let mut index = self.index();
             copied.into_iter().for_each(|(group, start)| group.apply(&mut index, current.number, start));
+            rotten.into_iter().for_each(|id| index.lose(id));
         }
         self.unlink_unneeded(writer)
     }

@@ -51,5 +51,10 @@ pub(crate) fn name(segment: u64) -> String {
 
 /// Whether it is the name of a table.
 pub(crate) fn is_table(name: &str) -> bool {
-    format::segment(name).is_some()
+    table(name).is_some()
+}
+
+/// The segment whose table has this name.
+pub(crate) fn table(name: &str) -> Option<u64> {
+    format::segment(name)
 }

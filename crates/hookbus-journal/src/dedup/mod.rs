@@ -19,7 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::{check, is_table, name};
+pub(crate) use check::{check, is_table, name, table};
 pub use file::TableFile;
 pub use files::{Files, Search};
 pub use found::Found;
@@ -164,6 +164,38 @@ impl Dedup {
         let mut table = Table::default();
         acceptances.into_iter().for_each(|acceptance| insert(&mut table, &acceptance));
         self.sealing(segment, table, newest)
+    }
+
+    /// Of the events of a segment only these are left. Nothing where its table knows no others; else its file goes, and
+    /// what is left is known from now on.
+    ///
+    /// # Errors
+    /// As the disk says of the file to be removed: then nothing has changed.
+    pub fn correct<'a>(
+        &mut self,
+        segment: u64,
+        left: impl IntoIterator<Item = Acceptance<'a>>,
+        newest: SystemTime,
+    ) -> io::Result<Option<Sealing>> {
+        let mut table = Table::default();
+        left.into_iter().for_each(|acceptance| insert(&mut table, &acceptance));
+        let left = table.entries().len();
+        let file = self.files.list.iter().find(|file| file.first.segment == segment);
+        let file = file.map(|file| file.first.entries as usize);
+        let sealing = self.sealing.iter().find(|(number, _)| *number == segment);
+        let known = file.or(sealing.map(|(_, table)| table.entries().len()));
+        if known.is_none_or(|known| known == left) {
+            return Ok(None);
+        }
+        if file.is_some() {
+            match self.folder.remove(&format::name(segment)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.files.take(segment);
+        self.sealing.retain(|(number, _)| *number != segment);
+        Ok(Some(self.sealing(segment, table, newest)))
     }
 
     fn sealing(&mut self, segment: u64, table: Table, newest: SystemTime) -> Sealing {

@@ -60,7 +60,7 @@ pub fn backup(
     if !target.names()?.is_empty() {
         return Err(InspectError::NotEmpty);
     }
-    let mut copy = Copying { folder: &**folder, key, target, done: BackedUp::default() };
+    let mut copy = Copying { folder: &**folder, key, target, cut: u64::MAX, done: BackedUp::default() };
     let letters = match running.journal.map(Journal::engine) {
         Some(engine) => copy.running(engine, running.letters)?,
         None => {
@@ -76,7 +76,9 @@ pub fn backup(
         }
         None => copy.all(dead_letters::is_letters)?,
     }
-    copy.all(dedup::is_table)?;
+    // Those of later segments know events that are not in the copy.
+    let cut = copy.cut;
+    copy.all(|name| dedup::table(name).is_some_and(|segment| segment < cut))?;
     copy.all(|name| name == "format")?;
     // Last, as nothing opens without it.
     copy.target.sync()?;
@@ -92,6 +94,8 @@ struct Copying<'a> {
     folder: &'a dyn Folder,
     key: &'a RecordKey,
     target: RealFolder,
+    /// The segment that is copied in part, where one is.
+    cut: u64,
     done: BackedUp,
 }
 
@@ -132,6 +136,7 @@ impl Copying<'_> {
                 late.push(segment);
             }
             if late.iter().all(|segment| is_there(engine, segment)) {
+                self.cut = safe.segment;
                 return Ok(files);
             }
             for segment in late {

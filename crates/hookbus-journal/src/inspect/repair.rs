@@ -10,7 +10,7 @@ use crate::{
     cursor::seconds,
     dedup::{self, Dedup},
     known::Known,
-    recover::{read_segments, read_tables},
+    recover::{correct_table, read_segments, read_tables},
     segment,
     store::Store,
 };
@@ -31,10 +31,17 @@ pub fn repair(
     let now = SystemTime::now();
     let report = check(Arc::clone(folder), key.clone())?;
     let mut done = Vec::new();
-    let mut unsealed = BTreeSet::new();
+    let (mut unsealed, mut spoilt) = (BTreeSet::new(), BTreeSet::new());
     for finding in report.findings {
         let file = match finding {
-            Finding::Unreadable { segment } => segment::name(segment),
+            Finding::Unreadable { segment } => {
+                spoilt.insert(segment);
+                segment::name(segment)
+            }
+            Finding::Damaged { segment, .. } => {
+                spoilt.insert(segment);
+                continue;
+            }
             Finding::Table { segment } => dedup::name(segment),
             Finding::Superfluous { file } => file,
             Finding::FirstPage { segment } | Finding::Unsealed { segment } => {
@@ -57,10 +64,15 @@ pub fn repair(
     }
     let (dedup, damaged) = Dedup::open(Arc::clone(folder), key, settings, now)?;
     let mut known = Known::new(dedup, Vec::new());
-    for segment in damaged {
-        known.dedup.forget(segment, now)?;
-    }
     read_tables(&store, &mut known, now)?;
+    for segment in damaged {
+        if !known.is_made_again(segment) {
+            known.dedup.forget(segment, now)?;
+        }
+    }
+    for segment in spoilt {
+        correct_table(&store, &mut known, segment, now)?;
+    }
     for sealing in std::mem::take(&mut known.sealings) {
         sealing.write()?;
         done.push(Repaired::Table { segment: sealing.segment() });

@@ -222,3 +222,26 @@ fn a_removal_outlives_every_copy_of_its_letter() {
     index.forget(1);
     assert_eq!(index.unneeded(), Some(3));
 }
+
+#[tokio::test]
+async fn a_rotten_letter_does_not_keep_the_others_from_making_room() {
+    let folder = MemoryFolder::default();
+    let settings = LetterSettings { max_size: 48 << 10, segment_size: 8 << 10 };
+    let (letters, _) = open(&folder, settings);
+    let mut ids = Vec::new();
+    while letters.size_on_disk() < (40 << 10) {
+        ids.push(letters.keep(letter(ids.len() as u64)).await.unwrap());
+    }
+    let name = "letters-0000000001.segment";
+    let bytes = &folder.files()[name];
+    let at = bytes.windows(9).position(|window| window == b"\"id\":\"e1\"").expect("it is there");
+    folder.open(name).unwrap().write_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    // Half of the others go: the first file is worth moving.
+    let gone: Vec<_> = ids.iter().copied().filter(|id| id % 2 == 1 && *id != ids[1]).collect();
+    letters.remove(&gone).await.unwrap();
+    for number in 1000..1012 {
+        letters.keep(letter(number)).await.unwrap();
+    }
+    assert_eq!(letters.lost(), 1);
+    assert!(letters.get(ids[1]).await.unwrap().is_none());
+}
