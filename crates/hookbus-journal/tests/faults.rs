@@ -179,8 +179,8 @@ async fn without_room_for_another_segment_cursors_are_noted_in_the_reserve() {
 
 #[tokio::test]
 async fn a_segment_that_was_half_made_is_made_again() {
-    // The one that is appended to is the first; only the next one cannot be written, and not be removed either.
-    let next = "0000000002";
+    // The one behind the next, which is made at once; it cannot be written, and not be removed either.
+    let next = "0000000003";
     let failures = [
         Failure::new(Operation::Write, ErrorKind::ReadOnlyFilesystem).of(next),
         Failure::new(Operation::Remove, ErrorKind::ReadOnlyFilesystem).of(next),
