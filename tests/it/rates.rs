@@ -34,6 +34,25 @@ async fn figures(bridge: &mut Bridge) -> Figures {
     Figures::parse(std::str::from_utf8(&response.body).unwrap())
 }
 
+/// A provider that was away brings what is old; that is refused, and no reason to shut it out.
+#[tokio::test]
+async fn what_is_genuine_and_late_is_not_charged() {
+    let more = "[sources.young]\nprovider = \"fastpix\"\nsecrets = [{ file = \"fastpix.secret\" }]\nack = \"sinks\"\n\
+                max-event-age = \"1d\"\n";
+    let bridge = Bridge::start(Setup { limits: STRICT, more, ..Setup::default() }).await;
+    let mut client = Client::connect_from(at(9), bridge.address()).await.unwrap();
+    for number in 0..10 {
+        let old = format!(r#"{{"id":"e{number}","type":"it.event","createdAt":"2020-01-01T00:00:00Z"}}"#);
+        let signature = FastPix.signature(old.as_bytes());
+        let request = post("/hooks/young", &[(FastPix.header(), &signature)], old.as_bytes());
+        assert_eq!(client.ask(&request).await.problem(401), "event_too_old");
+    }
+    for _ in 0..3 {
+        assert_eq!(client.ask(&forged("/hooks/young")).await.problem(401), "signature_mismatch");
+    }
+    assert_eq!(client.ask(&forged("/hooks/young")).await.problem(429), "address_limited");
+}
+
 #[tokio::test]
 async fn a_source_takes_what_its_rate_allows_and_forged_requests_use_up_none_of_it() {
     let more = "[admin]\nlisten = \"127.0.0.1:0\"\n\

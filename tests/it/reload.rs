@@ -83,6 +83,20 @@ async fn a_configuration_that_cannot_be_read_to_its_end_holds_nobody_up() {
     bridge.stop().await;
 }
 
+/// Where nothing had to be on disk there was no record of what is refused; from a reload on there is.
+#[tokio::test]
+async fn a_record_of_rejected_requests_begins_with_a_reload() {
+    let sources = FASTPIX.to_owned() + "ack = \"sinks\"\nack-timeout = \"30s\"\n";
+    let config = |more| Config { sources: &sources, more, ..Config::default() };
+    let mut bridge = config("").start().await;
+    bridge.reloads(&config("[rejected]\n").text(), 1).await;
+    let forged = FastPix.signature_under(&FastPix.wrong_secret(), b"{}");
+    let request = post("/hooks/fastpix", &[(FastPix.header(), &forged)], b"{}");
+    assert_eq!(bridge.connect().await.ask(&request).await.problem(401), "signature_mismatch");
+    until("it is kept", || bridge.command(&["rejected", "list"]).contains("signature_mismatch")).await;
+    bridge.stop().await;
+}
+
 async fn lines_are(bridge: &Bridge, file: &str, count: usize) -> Vec<Written> {
     let path = bridge.path(file);
     until("all lines are there", || whole(&path).is_some_and(|lines| lines.len() >= count)).await;

@@ -100,6 +100,34 @@ async fn a_handshake_has_a_deadline() {
 }
 
 #[tokio::test]
+async fn a_pair_that_is_refused_is_shown_as_long_as_it_is_there() {
+    const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
+    let certificate = Certificate::new();
+    let mut bridge = Bridge::start_tls(Setup { more: ADMIN, ..Setup::default() }, &certificate).await;
+    let shown = async |bridge: &mut Bridge| {
+        let ready = bridge.admin("/readyz").await;
+        let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap();
+        let page = String::from_utf8(bridge.admin("/metrics").await.body).unwrap();
+        let line = page.lines().find(|line| line.starts_with("hookbus_http_tls_certificate_current "));
+        (ready["certificate"].clone(), line.unwrap().to_owned())
+    };
+    let (sound, line) = shown(&mut bridge).await;
+    assert_eq!(
+        (&sound["expires"], &sound["refused"]),
+        (&"2099-01-01T00:00:00Z".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(line, "hookbus_http_tls_certificate_current 1.0");
+    std::fs::write(bridge.path("tls/key.pem"), "no key").unwrap();
+    bridge.logged("new TLS certificate refused, the one before it stays in use").await;
+    let (refused, line) = shown(&mut bridge).await;
+    assert!(refused["refused"]["why"].as_str().unwrap().contains("there is no key in it"), "{refused}");
+    assert_eq!(line, "hookbus_http_tls_certificate_current 0.0");
+    certificate.install(&bridge.path("tls"));
+    bridge.logged("new TLS certificate in use").await;
+    assert_eq!(shown(&mut bridge).await, (sound, "hookbus_http_tls_certificate_current 1.0".to_owned()));
+}
+
+#[tokio::test]
 async fn deadlines_and_answers_of_http_hold_within_tls() {
     let certificate = Certificate::new();
     let timeouts = "first-byte = \"1s\", headers = \"1s\", body = \"1s\", idle = \"1s\"";

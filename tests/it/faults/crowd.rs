@@ -92,6 +92,8 @@ struct Seen {
     /// Requests answered 200, and 503.
     accepted: AtomicU64,
     refused: AtomicU64,
+    /// They wait while so many were answered 200.
+    allowed: AtomicU64,
 }
 
 /// An event, and what its client was told.
@@ -128,6 +130,7 @@ impl Crowd {
             stopping: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            allowed: AtomicU64::new(u64::MAX),
         });
         let mut clients = JoinSet::new();
         for client in 0..habits.clients {
@@ -167,6 +170,11 @@ impl Crowd {
         self.seen.accepted.load(Relaxed)
     }
 
+    /// Lets them wait as soon as about so many were answered 200.
+    pub(super) fn allow(&self, count: u64) {
+        self.seen.allowed.store(count, Relaxed);
+    }
+
     /// How many requests were answered 503 so far.
     pub(super) fn count_refused(&self) -> u64 {
         self.seen.refused.load(Relaxed)
@@ -192,6 +200,9 @@ async fn send(seen: Arc<Seen>, first: u64, begin: Instant, insists: bool) -> Vec
     let mut all = Vec::new();
     for subject in (first..first + habits.subjects).cycle() {
         pace.tick().await;
+        while seen.accepted.load(Relaxed) >= seen.allowed.load(Relaxed) && !seen.stopping.load(Relaxed) {
+            pace.tick().await;
+        }
         if seen.stopping.load(Relaxed) {
             break;
         }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -173,6 +173,10 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     }
     /// Bytes of an event of the others.
     const LARGE: usize = 60_000;
+    /// How many of them may wait for their sink: half of its quota.
+    const AHEAD: u64 = 32;
+    /// Events for the dead sink: a fraction of its quota.
+    const LOW: u64 = 500;
     let _in_company = in_company().await;
     let Some(mut stage) = Stage::start(Kind::Redis, durable(Kind::Redis)).await else { return };
     stage.kill().await;
@@ -186,10 +190,14 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     let low = Habits { clients: 2, pace: Duration::from_millis(50), ..all };
     let high = Habits { clients: 8, pace: Duration::from_millis(80), padding: LARGE, ..all };
     let (low, high) = (Crowd::of(low, bridge.address(), "low"), Crowd::of(high, bridge.address(), "high"));
+    low.allow(LOW);
     // Ten times of what the journal may hold, no faster than their sink takes it: it has a quota too.
+    let mut written = Lines { path: bridge.path("events/high.ndjson"), file: None, lines: 0 };
     let (enough, late) = (10 * (mib << 20) / LARGE as u64, Instant::now() + 10 * PATIENCE);
     while high.count_accepted() < enough {
         assert!(Instant::now() < late, "{} of {enough} accepted", high.count_accepted());
+        written.look();
+        high.allow(written.lines + AHEAD);
         sleep(Duration::from_millis(20)).await;
     }
     let refused = (low.count_refused(), high.count_refused());
@@ -210,6 +218,24 @@ async fn a_dead_sink_with_little_traffic_costs_the_others_no_room() {
     low.show("beside a dead sink, which is back", &[]);
     assert_eq!(refused, (0, 0), "nobody is refused for what a dead sink holds");
     assert_eq!((low.given_up, low.duplicates, high.given_up, high.duplicates), (0, 0, 0, 0));
+}
+
+/// How many lines a file has that grows.
+struct Lines {
+    path: PathBuf,
+    file: Option<File>,
+    lines: u64,
+}
+
+impl Lines {
+    fn look(&mut self) {
+        self.file = self.file.take().or_else(|| File::open(&self.path).ok());
+        let mut more = Vec::new();
+        if let Some(file) = &mut self.file {
+            file.read_to_end(&mut more).unwrap();
+        }
+        self.lines += more.iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
 }
 
 /// A configuration with a route for each source, of this name, to a sink and its address.

@@ -10,8 +10,10 @@ use std::{
     time::Instant,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hookbus_core::Secret;
 use rustix::process::Signal;
-use tokio::task::JoinSet;
+use tokio::{sync::RwLock, task::JoinSet};
 
 use super::{Config, FASTGEN, FASTPIX};
 use crate::support::{Bridge, Client, Provider, Written, alone, number_of, post, say, until};
@@ -30,16 +32,27 @@ struct Sent {
     answered: AtomicU64,
     /// How many events of each subject were accepted.
     subjects: Mutex<HashMap<usize, u64>>,
+    /// By which secret clients sign.
+    signing: RwLock<u64>,
+}
+
+/// The secret with this number; the first one is the usual one.
+fn secret(number: u64) -> Secret {
+    match number {
+        0 => FastPix.secret(),
+        _ => Secret::new(STANDARD.encode(format!("secret number {number} of a test"))),
+    }
+}
+
+fn file(number: u64) -> String {
+    if number == 0 { "fastpix.secret".to_owned() } else { format!("secret-{number}") }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
     let _alone = alone().await;
     let reloads = number_of("HOOKBUS_TEST_RELOADS", 10);
-    let both = "[sources.fastpix]\nprovider = \"fastpix\"\nsecrets = [{ file = \"old.secret\" }, { file = \"new.secret\" }]\n";
     let mut bridge = Config { sources: FASTPIX, ..Config::default() }.start().await;
-    bridge.replace("old.secret", FastPix.secret().expose());
-    bridge.replace("new.secret", FastPix.wrong_secret().expose());
     let sent = Arc::new(Sent::default());
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -50,7 +63,16 @@ async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
         // Some requests are answered by each of them.
         until("requests are answered", || sent.answered.load(Ordering::SeqCst) >= reload * BETWEEN).await;
         // Secrets, sources, routes, limits and the sink itself, in turn and all together.
-        let sources = if reload % 2 == 0 { both } else { FASTPIX };
+        // A secret is put beside the one before, the clients change over, and the one before is taken out.
+        let rotation = reload / 2;
+        let secrets = match reload % 2 {
+            0 => {
+                bridge.replace(&file(rotation + 1), secret(rotation + 1).expose());
+                format!("{{ file = \"{}\" }}, {{ file = \"{}\" }}", file(rotation), file(rotation + 1))
+            }
+            _ => format!("{{ file = \"{}\" }}", file(rotation + 1)),
+        };
+        let sources = format!("[sources.fastpix]\nprovider = \"fastpix\"\nsecrets = [{secrets}]\n");
         let more = if reload % 3 == 0 { FASTGEN } else { "" };
         let more = format!(
             "{more}\n[[routes]]\nname = \"copy-{reload}\"\ntypes = [\"it.copied\"]\nto = [{{ sink = \"lines\", path = \"copy.ndjson\" }}]"
@@ -59,9 +81,13 @@ async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
         let server = if reload % 7 == 0 { "timeouts = { idle = \"50s\" }" } else { "" };
         // The same folder once more, which the one before has to leave first.
         let sink = if reload % 4 == 0 { "publish-timeout = \"6s\"" } else { "" };
-        let config = Config { sources, more: &more, folder, sink, server, ..Config::default() };
+        let config = Config { sources: &sources, more: &more, folder, sink, server, ..Config::default() };
         let said = bridge.reloads(&config.text(), usize::try_from(reload).unwrap() + 1).await;
         assert!(said.starts_with("configuration reloaded: "), "{said}");
+        if reload % 2 == 0 {
+            // Once nobody waits for an answer to a request under the one before.
+            *sent.signing.write().await = rotation + 1;
+        }
         assert_eq!(bridge.times_logged("not all of it could be had"), 0, "{}", bridge.log());
     }
     let took = begun.elapsed();
@@ -77,9 +103,10 @@ async fn under_load_no_request_fails_and_every_event_arrives_in_order() {
     assert_eq!(bridge.exit_code().await, 0, "{}", bridge.log());
     let arrived = arrived(&bridge, &sent.subjects.lock().unwrap());
     say(&format!(
-        "reload: {reloads} reloads in {:.1} s under {CLIENTS} clients: {answered} requests, all answered 200; \
-         {arrived} events arrived, accepted minus arrived = {}, each subject in order",
+        "reload: {reloads} reloads in {:.1} s, with {} secrets one after the other, under {CLIENTS} clients: {answered} \
+         requests, all answered 200; {arrived} events arrived, accepted minus arrived = {}, each subject in order",
         took.as_secs_f64(),
+        reloads.div_ceil(2) + 1,
         answered - arrived
     ));
     assert_eq!(answered, arrived);
@@ -116,9 +143,11 @@ async fn drive(sent: Arc<Sent>, address: SocketAddr, subject: usize) {
         let id = format!("{subject}-{number}");
         let body = format!(r#"{{"id":"{id}","type":"video.media.ready","object":{{"id":"m{subject}"}}}}"#)
             .into_bytes();
-        let signature = FastPix.signature(&body);
+        let signing = sent.signing.read().await;
+        let signature = FastPix.signature_under(&secret(*signing), &body);
         let request = post("/hooks/fastpix", &[(FastPix.header(), &signature)], &body);
         let answer = client.ask(&request).await;
+        drop(signing);
         assert_eq!(answer.status, 200, "{id}: {answer:?}");
         assert_eq!(answer.taken(), "accepted");
         number += 1;

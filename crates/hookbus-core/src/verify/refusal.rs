@@ -59,6 +59,11 @@ impl Refusal {
         matches!(self, Self::MissingChallenge | Self::MalformedChallenge | Self::WrongVerifyToken)
     }
 
+    /// Whether the signature was right all the same: the request is genuine, and only its time is not what it should be.
+    pub const fn is_authentic(self) -> bool {
+        matches!(self, Self::TimestampTooOld | Self::TimestampInFuture | Self::EventTooOld)
+    }
+
     /// The reason in snake case, as answers, logs and metrics show it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -11,4 +11,4 @@ mod tests;
 
 pub(crate) use listener::Admin;
 pub(crate) use reloads::Reloads;
-pub(crate) use status::{Configured, JournalState, SinkStatus, SourceStatus, Status};
+pub(crate) use status::{Certificate, Configured, JournalState, SinkStatus, SourceStatus, Status};

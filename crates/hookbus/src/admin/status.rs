@@ -1,8 +1,11 @@
 //! Whether the bridge can do its work, and what stands in the way.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -13,6 +16,7 @@ use tokio::sync::watch;
 use super::Reloads;
 use crate::{
     dead_letters::LettersState,
+    metrics::Reading,
     rejected::{Rejected, Rejections},
 };
 
@@ -25,9 +29,20 @@ pub(crate) struct Status {
     /// Nothing where there is no journal, or it is not open yet.
     journal: OnceLock<watch::Receiver<JournalState>>,
     letters: OnceLock<watch::Receiver<LettersState>>,
+    /// The certificate of the main listener; nothing without TLS.
+    pub(crate) certificate: Reading<Option<Certificate>>,
     rejected: OnceLock<Arc<Rejected>>,
     listening: AtomicBool,
     stopping: AtomicBool,
+}
+
+/// A certificate that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    /// When the one in use expires.
+    pub(crate) until: SystemTime,
+    /// Why what is in the files now is not used, and since when; nothing where it is.
+    pub(crate) refused: Option<(SystemTime, String)>,
 }
 
 /// What there is now, in the order of the configuration.
@@ -117,9 +132,10 @@ impl SinkStatus {
 impl Status {
     /// A bridge that has not started yet.
     pub(crate) fn new(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Self {
-        let (journal, letters, rejected, listening, stopping, reloads) = Default::default();
+        let (journal, letters, certificate, rejected) = Default::default();
+        let (listening, stopping, reloads) = Default::default();
         let configured = ArcSwap::from_pointee(Configured { sources, sinks });
-        Self { configured, reloads, journal, letters, rejected, listening, stopping }
+        Self { configured, reloads, journal, letters, certificate, rejected, listening, stopping }
     }
 
     /// What there is now.
@@ -201,9 +217,15 @@ impl Status {
             json!({ "name": *source.name, "state": state })
         };
         let configured = self.configured();
+        let time = |time| EventTime::from(time).to_string();
+        let certificate = |Certificate { until, refused }| {
+            let refused = refused.map(|(at, why)| json!({ "at": time(at), "why": why }));
+            json!({ "expires": time(until), "refused": refused })
+        };
         let shown = json!({
             "status": word,
             "configuration": self.reloads.json(),
+            "certificate": self.certificate.now().flatten().map(certificate),
             "journal": self.journal().map(|state| json!({ "state": state.as_str() })),
             "dead-letters": self.letters.get().map(|state| json!({ "state": state.borrow().as_str() })),
             "sinks": configured.sinks.iter().map(SinkStatus::json).collect::<Vec<_>>(),

@@ -52,13 +52,20 @@ pub(super) struct Parts {
 pub(super) struct Standing {
     pub(super) outline: Outline,
     pub(super) server: Server,
-    /// Whether the main listener's socket was passed to this process.
-    pub(super) inherited: bool,
+    /// Which sockets were passed to this process.
+    pub(super) inherited: Inherited,
     pub(super) admin: Option<config::Admin>,
     pub(super) journal: config::Journal,
     pub(super) dead_letters: config::DeadLetters,
     pub(super) orders: HashMap<Arc<str>, Order>,
     pub(super) secrets: Marks,
+}
+
+/// Which listeners have sockets that were passed to this process: those stay, whatever address is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inherited {
+    pub(super) server: bool,
+    pub(super) admin: bool,
 }
 
 /// By this it is seen that a secret has changed. Nothing of a secret can be told from it.
@@ -136,7 +143,7 @@ pub(super) fn configured<'d>(
 
 impl Standing {
     /// What a configuration leaves behind that is in force.
-    pub(super) fn of(config: &Config, inherited: bool, secrets: Marks) -> Self {
+    pub(super) fn of(config: &Config, inherited: Inherited, secrets: Marks) -> Self {
         Self {
             outline: config.outline.clone(),
             server: config.server.clone(),

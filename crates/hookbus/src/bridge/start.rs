@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     accept::{Acceptor, ByLanes},
-    admin::{Admin, Configured, Status},
+    admin::{Admin, Certificate, Configured, Status},
     config::{Ack, Config, redactions},
     control::{ByJournal, Redrive, Today},
     dead_letters::{LetterBox, Unavailable},
@@ -30,7 +30,7 @@ use crate::{
 use super::{
     LANE_GRACE, StartError,
     opening::{open, places},
-    parts::{Answering, Marks, Parts, Standing, configured, orders},
+    parts::{Answering, Inherited, Marks, Parts, Standing, configured, orders},
     places::{Definition, LaneParts, Placed, split, stop},
 };
 
@@ -74,7 +74,8 @@ impl Start {
         let rejected = Rejected::new(&config);
         let mut marks = Marks::default();
         marks.mark(&config.sources, &config.base);
-        let standing = Standing::of(&config, server_socket.is_some(), marks);
+        let inherited = Inherited { server: server_socket.is_some(), admin: admin_socket.is_some() };
+        let standing = Standing::of(&config, inherited, marks);
         let Config { base, server, admin, sources, sinks, routes, .. } = config;
         let (mut verifiers, mut wrong) = (Vec::new(), Vec::new());
         for source in &sources {
@@ -103,7 +104,14 @@ impl Start {
                     .and_then(|socket| Admin::serve(socket.into_listener(), Arc::clone(&status), &metrics));
                 Some(started.map_err(|source| StartError::Listen { address, source })?)
             }
-            None => None,
+            None => {
+                if inherited.admin {
+                    tracing::warn!(
+                        "a socket named `admin` was passed, but there is no section [admin]: nobody serves it"
+                    );
+                }
+                None
+            }
         };
         status.follow_rejected(&rejected);
         status.follow_letters(letters.state());
@@ -163,9 +171,11 @@ impl Start {
         .ingress();
         let current = Arc::new(Current::from_pointee(ingress));
         let serving = Arc::downgrade(&current);
-        metrics.connections.certificate.from(move || {
+        status.certificate.from(move || {
             let current = serving.upgrade()?;
-            current.load().tls().map(|tls| tls.keys().validity().until)
+            let ingress = current.load();
+            let keys = ingress.tls()?.keys();
+            Some(Certificate { until: keys.validity().until, refused: keys.refused() })
         });
         let bound = bind(server.listen, server_socket, until).await;
         let listening = bound.and_then(|socket| socket.address().map(|address| (socket, address)));

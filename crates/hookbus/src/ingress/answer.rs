@@ -164,7 +164,9 @@ impl Problem {
 
     /// Whether its client brought it about: it counts against the allowance of an address.
     pub(super) fn is_clients(&self) -> bool {
-        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS
+        // A provider that comes late with what is genuine is no forger.
+        let is_late = Refusal::ALL.iter().any(|it| it.is_authentic() && it.as_str() == self.reason);
+        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS && !is_late
     }
 
     /// What it counts as.

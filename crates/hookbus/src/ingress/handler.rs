@@ -171,8 +171,11 @@ impl Ingress {
                 let body = body.read(terms(limit)).await.map_err(unread)?;
                 source.metrics.read(body.len());
                 *whole = Some(body.clone());
-                let received = claim.receive(body, SystemTime::now()).map_err(refused)?;
-                source.rejections.verified();
+                let received = claim.receive(body, SystemTime::now());
+                if received.as_ref().err().is_none_or(|refusal| refusal.is_authentic()) {
+                    source.rejections.verified();
+                }
+                let received = received.map_err(refused)?;
                 *whole = None;
                 match received {
                     Received::Event(event) => Ok(Read::Event(event)),

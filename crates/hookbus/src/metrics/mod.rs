@@ -106,7 +106,7 @@ impl<T> Reading<T> {
     }
 
     /// The figures now; nothing, where nobody has said where to read.
-    fn now(&self) -> Option<T> {
+    pub(crate) fn now(&self) -> Option<T> {
         let read = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         read.map(|read| read())
     }

@@ -92,6 +92,8 @@ metrics! {
     TLS_HANDSHAKES = Counter "hookbus_http_tls_handshakes_total" ["outcome"];
     /// When the certificate in use expires, in seconds since 1970; absent without TLS.
     TLS_EXPIRES = Gauge "hookbus_http_tls_certificate_expires_seconds" [];
+    /// 1 where the certificate and key that are in the files now are in use, 0 where they were refused; absent without TLS.
+    TLS_CURRENT = Gauge "hookbus_http_tls_certificate_current" [];
     /// Connections of trusted proxies that were closed because their PROXY header was missing or broken.
     WITHOUT_PROXY_HEADER = Counter "hookbus_http_connections_without_proxy_header_total" [];
 

@@ -24,7 +24,7 @@ use super::{
     names::{self, Kind, Metric},
 };
 use crate::{
-    admin::JournalState,
+    admin::{Certificate, JournalState},
     rejected::{Figures, Standing},
 };
 
@@ -108,7 +108,10 @@ impl Metrics {
         page.counters(&names::CONNECTIONS_CLOSED_FOR_ROOM, [([], get(&all.closed_for_room))])?;
         page.counters(&names::TLS_HANDSHAKES, all.handshakes().map(|(outcome, count)| ([outcome], count)))?;
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        page.gauges(&names::TLS_EXPIRES, all.certificate.now().flatten().map(|until| ([], seconds(until))))?;
+        let certificate = self.status.certificate.now().flatten();
+        page.gauges(&names::TLS_EXPIRES, certificate.iter().map(|it| ([], seconds(it.until))))?;
+        let current = |it: &Certificate| if it.refused.is_none() { 1.0 } else { 0.0 };
+        page.gauges(&names::TLS_CURRENT, certificate.iter().map(|it| ([], current(it))))?;
         page.counters(&names::WITHOUT_PROXY_HEADER, [([], get(&all.without_proxy_header))])
     }
 

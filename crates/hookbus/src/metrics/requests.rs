@@ -5,15 +5,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use hookbus_core::Refusal;
 
-use super::{
-    Reading,
-    histogram::{DURATIONS, Histogram},
-};
+use super::histogram::{DURATIONS, Histogram};
 
 /// What a request was answered, in terms of what it means for its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,8 +198,6 @@ pub(crate) struct ConnectionMetrics {
     pub(super) received_bytes: AtomicU64,
     pub(super) without_proxy_header: AtomicU64,
     handshakes: [AtomicU64; Handshake::ALL.len()],
-    /// When the certificate in use expires; nothing without TLS.
-    pub(crate) certificate: Reading<Option<SystemTime>>,
 }
 
 /// What came of a TLS handshake.

@@ -179,7 +179,14 @@ impl Parts {
                 prepared = self.prepare(*config) => prepared,
             };
             let applied = match prepared {
-                Ok(prepared) => Ok(self.exchange(prepared, &mut leaving).await),
+                Ok(prepared) => {
+                    let applied = self.exchange(prepared, &mut leaving).await;
+                    // A record that was not wanted before begins now.
+                    if let Err(error) = self.letters.keep_rejected(&self.rejected).await {
+                        tracing::warn!(%error, "rejected requests are not kept");
+                    }
+                    Ok(applied)
+                }
                 Err(error) => Err(error),
             };
             self.tell(&applied);

@@ -177,7 +177,7 @@ impl Parts {
 
     async fn socket(&self, config: &Config) -> Result<Option<Socket>, ReloadError> {
         let address = config.server.listen;
-        if self.standing.inherited || address == self.standing.server.listen {
+        if self.standing.inherited.server || address == self.standing.server.listen {
             return Ok(None);
         }
         let bound = Socket::bind(address).await;
@@ -190,6 +190,9 @@ impl Parts {
             return Ok(NewAdmin::Same);
         }
         let Some(address) = listen(&config.admin) else { return Ok(NewAdmin::Other(None)) };
+        if self.standing.inherited.admin && self.admin.is_some() {
+            return Ok(NewAdmin::Same);
+        }
         let started = Admin::start(address, Arc::clone(&self.status), &self.metrics).await;
         let started = started.map_err(|source| ReloadError::Listen { address, source })?;
         Ok(NewAdmin::Other(Some(started)))

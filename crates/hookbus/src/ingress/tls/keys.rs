@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -20,6 +21,8 @@ pub(crate) struct TlsKeys {
     current: RwLock<Pair>,
     /// What was found last, good or not: each change is told once.
     found: Mutex<u64>,
+    /// Why what was found last is not used, and when that was.
+    refused: RwLock<Option<(SystemTime, String)>>,
 }
 
 impl TlsKeys {
@@ -30,7 +33,12 @@ impl TlsKeys {
     pub(super) fn read(paths: TlsPaths) -> Result<Self, TlsError> {
         let contents = Contents::read(&paths)?;
         let pair = Pair::new(&contents, &paths)?;
-        Ok(Self { paths, current: RwLock::new(pair), found: Mutex::new(contents.print()) })
+        Ok(Self {
+            paths,
+            current: RwLock::new(pair),
+            found: Mutex::new(contents.print()),
+            refused: RwLock::default(),
+        })
     }
 
     /// Reads both files again. Where there is another pair, it is used from now on, and this says until when; nothing,
@@ -47,10 +55,18 @@ impl TlsKeys {
             return Ok(None);
         }
         *found = print;
-        let pair = contents.and_then(|contents| Pair::new(&contents, &self.paths))?;
+        let pair = contents.and_then(|contents| Pair::new(&contents, &self.paths));
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) =
+            pair.as_ref().err().map(|error| (SystemTime::now(), error.to_string()));
+        let pair = pair?;
         let validity = pair.validity();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
         Ok(Some(validity))
+    }
+
+    /// Why the files that are there now are not used, and since when; nothing where they are.
+    pub(crate) fn refused(&self) -> Option<(SystemTime, String)> {
+        self.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// When the certificate in use is valid.
