@@ -30,6 +30,8 @@ enum Target {
     Client,
     /// Texts as configurations.
     Config,
+    /// Bytes on a connection: heads, framing, HTTP/2.
+    Connection,
 }
 
 impl Fuzz {
@@ -43,6 +45,7 @@ impl Fuzz {
             Target::Body => "body",
             Target::Client => "client",
             Target::Config => "config",
+            Target::Connection => "connection",
         };
         // What is found goes to the corpus, which git ignores; the seeds are where it begins.
         let folders = ["corpus", "seeds"].map(|folder| format!("fuzz/{folder}/{name}"));
