@@ -22,7 +22,7 @@ const SECRET: &str = "aG9va2J1cyBmdXp6IHNlY3JldCBvZiAzMiBieXRlcyE=";
 const CONFIG: &str = r#"
 [server]
 listen = "127.0.0.1:0"
-limits = { headers = "4KiB", body = "16KiB", refused-per-address = { rate = "1000000/s", burst = 1000000 } }
+limits = { headers = "8KiB", body = "16KiB", refused-per-address = { rate = "1000000/s", burst = 1000000 } }
 timeouts = { first-byte = "1s", headers = "1s", body = "1s", idle = "1s" }
 [sources.fastpix]
 provider = "fastpix"

@@ -16,6 +16,9 @@ pub(crate) struct Fuzz {
     /// For how many seconds.
     #[arg(default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// Afterwards keep what reaches everything that was reached, in `fuzz/seeds`, for the runs to come.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -47,10 +50,15 @@ impl Fuzz {
             Target::Config => "config",
             Target::Connection => "connection",
         };
-        // What is found goes to the corpus, which git ignores; the seeds are where it begins.
+        // What is found goes to the corpus, which git ignores; the seeds are where it begins: some by hand, and what
+        // earlier runs found.
         let folders = ["corpus", "seeds"].map(|folder| format!("fuzz/{folder}/{name}"));
         let [corpus, seeds] = &folders;
-        fs::create_dir_all(corpus).map_err(|error| format!("cannot make {corpus}: {error}"))?;
+        let found = format!("{seeds}.tar.gz");
+        fresh(corpus, false)?;
+        if Path::new(&found).exists() {
+            run(std::process::Command::new("tar").args(["-xzf", &found, "-C", corpus]))?;
+        }
         let seeds = Some(seeds).filter(|seeds| Path::new(seeds.as_str()).exists());
         // The sanitizers need a nightly compiler; `+nightly` is rustup's, so the bare name is called.
         let mut command = std::process::Command::new("cargo");
@@ -60,6 +68,28 @@ impl Fuzz {
             .arg("--")
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN");
-        run(command.arg(format!("-max_total_time={}", self.seconds)).arg("-timeout=10"))
+        run(command.arg(format!("-max_total_time={}", self.seconds)).arg("-timeout=10"))?;
+        if self.keep { keep(name, corpus, &found) } else { Ok(()) }
     }
+}
+
+/// Packs as few inputs of a corpus as reach everything that all of them reach.
+fn keep(name: &str, corpus: &str, found: &str) -> Result {
+    let few = format!("fuzz/target/kept-{name}");
+    fresh(&few, true)?;
+    let mut merge = std::process::Command::new("cargo");
+    merge.args(["+nightly", "fuzz", "run", name, "--", "-set_cover_merge=1", &few, corpus]);
+    run(merge.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN"))?;
+    let mut pack = std::process::Command::new("tar");
+    // The same files give the same archive.
+    pack.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
+    run(pack.args(["-C", &few, "-czf", found, "."]))
+}
+
+/// Makes a folder where it is missing; an empty one, where it is to be.
+fn fresh(folder: &str, empty: bool) -> Result {
+    if empty && Path::new(folder).exists() {
+        fs::remove_dir_all(folder).map_err(|error| format!("cannot empty {folder}: {error}"))?;
+    }
+    fs::create_dir_all(folder).map_err(|error| format!("cannot make {folder}: {error}"))
 }

@@ -86,7 +86,7 @@ async fn requests_that_are_not_in_order() {
             .await;
         }
         let bomb = gzip(10 << 20);
-        case(over, "a gzip bomb, 10 KB for 10 MiB", &["200", "415"], Setup::default(), async |target| {
+        case(over, "a gzip bomb, 10 KB for 10 MiB", &["200"], Setup::default(), async |target| {
             let signature = FastPix.signature(&bomb);
             let head = request(&[(FastPix.header(), &signature), ("content-encoding", "gzip")]);
             let mut frames = target.frames(b"").await;
