@@ -68,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
         Err(error) => panic!("it neither answers nor hangs up: {error}"),
     }
     // A frame of HTTP/2 begins with its length: what a server says first is its settings, a few bytes.
-    let is_http = answer.is_empty() || answer.starts_with(b"HTTP/1.1 ") || answer.starts_with(&[0, 0]);
+    let is_http = answer.is_empty() || answer.starts_with(b"HTTP/1.") || answer.starts_with(&[0, 0]);
     assert!(is_http, "{}", String::from_utf8_lossy(&answer));
     assert!(!answer.windows(10).any(|bytes| bytes == b"\"accepted\""), "{}", String::from_utf8_lossy(&answer));
 });

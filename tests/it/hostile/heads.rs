@@ -133,20 +133,6 @@ async fn heads_that_are_odd() {
             })
             .await;
         }
-        // Of HTTP/1.0 a length is known, and chunks are not.
-        let old = line("POST /hooks/fastpix HTTP/1.0");
-        let chunks =
-            String::from_utf8(chunked("chunked")).unwrap().replace("HTTP/1.1", "HTTP/1.0").into_bytes();
-        for (name, input, expected) in
-            [("HTTP/1.0", old, forged), ("HTTP/1.0 in chunks", chunks, "400 broken_request")]
-        {
-            case(over, name, &[expected], Setup::default(), async |target| {
-                let mut client = target.connect().await;
-                client.send(&input).await.unwrap();
-                told(&client.receive().await)
-            })
-            .await;
-        }
     }
 }
 
