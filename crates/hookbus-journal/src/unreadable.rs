@@ -54,7 +54,8 @@ impl Unreadable {
             if !self.patient.load(Ordering::Relaxed) {
                 return Err(error);
             }
-            std::thread::sleep(WAIT * tries);
+            // A disk that has just failed is given time; a start waits for that here.
+            std::thread::park_timeout(WAIT * tries);
         }
     }
 

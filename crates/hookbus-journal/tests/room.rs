@@ -134,7 +134,7 @@ fn a_thread_that_reads_for_a_dead_sink_makes_events_wait_and_refuses_none() {
         }
         // For long after the journal has come to its limit.
         std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::park_timeout(Duration::from_secs(3));
             drop(free);
         });
         for at in 0..20 * SEGMENT / 900 {
