@@ -41,7 +41,7 @@ static BRIDGE: LazyLock<SocketAddr> = LazyLock::new(|| {
     let secret = std::env::temp_dir().join(format!("hookbus-fuzz-{}.secret", std::process::id()));
     fs::write(&secret, SECRET).expect("a secret in a file");
     let config = ConfigText::new(CONFIG.replace("SECRET_FILE", &secret.display().to_string()));
-    let (told, address) = std::sync::mpsc::channel();
+    let (told, address) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         runtime.expect("a runtime").block_on(async {

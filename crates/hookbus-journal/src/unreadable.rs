@@ -54,7 +54,7 @@ impl Unreadable {
             if !self.patient.load(Ordering::Relaxed) {
                 return Err(error);
             }
-            // A disk that has just failed is given time; a start waits for that here.
+            // A disk says nothing when it is better: there is no event to wait for. 225 ms in all, at a start only.
             std::thread::park_timeout(WAIT * tries);
         }
     }

@@ -107,6 +107,9 @@ async fn starts_one_after_the_other_do_not_use_up_the_disk() {
     left(&open(&now, small(), &names), 0, &expected).await;
 }
 
+/// Longer than anything takes on a disk in memory, and shorter than an event waits before it is refused.
+const LONG: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_thread_that_reads_for_a_dead_sink_makes_events_wait_and_refuses_none() {
     let runtime =
@@ -132,17 +135,24 @@ fn a_thread_that_reads_for_a_dead_sink_makes_events_wait_and_refuses_none() {
             taken = dead.take(hookbus_journal::Room { events: 1, bytes: usize::MAX }) => panic!("{taken:?}"),
             () = std::future::ready(()) => {}
         }
-        // For long after the journal has come to its limit.
-        std::thread::spawn(move || {
-            std::thread::park_timeout(Duration::from_secs(3));
-            drop(free);
-        });
+        // Until an event has to wait: then the journal has come to its limit, and nothing goes on without that thread.
+        let mut free = Some(free);
         for at in 0..20 * SEGMENT / 900 {
-            rig.accept(&event(&format!("e{at}"), 900), &[1]).await.unwrap();
+            let event = event(&format!("e{at}"), 900);
+            let mut accepting = std::pin::pin!(rig.accept(&event, &[1]));
+            let accepted = match tokio::time::timeout(LONG, &mut accepting).await {
+                Ok(accepted) => accepted,
+                Err(_) => {
+                    drop(free.take());
+                    accepting.await
+                }
+            };
+            accepted.unwrap();
             for entry in take(&mut living, 1).await {
                 living.resolve(entry.id);
             }
         }
+        assert!(free.is_none(), "no event had to wait");
         assert!(reader.await.unwrap().is_err());
         assert_eq!(ids(&take(&mut dead, expected.len()).await), expected);
         rig.close().await;

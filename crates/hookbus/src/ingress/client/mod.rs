@@ -9,7 +9,7 @@ mod forwarded;
 pub(in crate::ingress) mod greeting;
 pub(crate) mod proxy_protocol;
 #[cfg(test)]
-mod samples;
+mod tests;
 mod walk;
 
 use std::{fmt, net::IpAddr};
