@@ -79,7 +79,7 @@ impl Engine {
         };
         let made = self.make_segment();
         match &made {
-            Ok(_) if was_refused => tracing::info!("the journal has room again"),
+            Ok(Some(_)) if was_refused => tracing::info!("the journal has room again"),
             Err(error) if !was_refused => {
                 tracing::warn!(%error, "the journal cannot grow; what does not fit is refused until it can");
             }

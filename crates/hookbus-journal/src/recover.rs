@@ -214,6 +214,16 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
         late.push_back((place.sequence, offset, record.head().record_len()));
         ControlFlow::Continue(())
     })?;
+    // Where nothing says which record is the last one, it may lie in what cannot be read: to end the segment before that would
+    // cut off acknowledged events in silence. The disk may be away for a while, too.
+    if (end.is_none() || scan.last.is_none()) && segment.has_unreadable_behind(scan.next.max(START)) {
+        let what = format!(
+            "{} cannot be read behind byte {}, where its newest events may be; nothing was changed",
+            segment::name(segment.number),
+            scan.next.max(START)
+        );
+        return Err(io::Error::other(what).into());
+    }
     // What was read may be in the system's memory only: it counts when it is on disk. After an fsync that failed the system
     // takes it for written, so that another one alone would do nothing.
     for (_, offset, length) in late {
@@ -232,13 +242,7 @@ fn read_unsealed(store: &Store, segment: &Segment, end: Option<u64>) -> Result<b
             footer.torn = scan.torn();
         }
     }
-    let Some(last_sequence) = scan.last else {
-        // Where nothing can be read, the disk may be away for a while: that is no reason to remove anything.
-        return match segment.has_unreadable() {
-            true => Err(io::Error::other("nothing of a segment can be read").into()),
-            false => Ok(false),
-        };
-    };
+    let Some(last_sequence) = scan.last else { return Ok(false) };
     footer.last_sequence = last_sequence;
     // Where that fails it is read again the next time.
     if let Err(error) = segment.seal(&store.key, footer) {

@@ -148,9 +148,9 @@ impl Segment {
         self.unreadable.be_patient(false);
     }
 
-    /// Whether a part of it could not be read, and counts as damaged.
-    pub(crate) fn has_unreadable(&self) -> bool {
-        self.unreadable.has_given_up()
+    /// Whether something behind this place could not be read, and counts as damaged.
+    pub(crate) fn has_unreadable_behind(&self, offset: u64) -> bool {
+        self.unreadable.has_given_up_behind(offset)
     }
 
     /// Writes down that nothing more is appended.

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,11 +27,16 @@ pub(crate) struct Unreadable {
     any: AtomicBool,
     /// Whoever reads waits for the tries: nothing else goes on meanwhile.
     patient: AtomicBool,
-    /// A part was given up.
-    given_up: AtomicBool,
+    /// Where what was given up ends; nothing was, where that is zero.
+    given_up: AtomicU64,
 }
 
 impl Unreadable {
+    /// Of a file that nobody else waits for.
+    pub(crate) fn patient() -> Self {
+        Self { patient: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// Reads as [`File::read_at`] does. Where that has failed often enough, what cannot be read is zeros, page by page:
     /// there the records are missing then.
     pub(crate) fn read_at(&self, file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -47,9 +52,10 @@ impl Unreadable {
             };
             let tries = self.failed(offset);
             if tries >= TRIES {
-                self.given_up.store(true, Ordering::Relaxed);
                 tracing::error!(%error, offset, "a part of the journal cannot be read, and counts as damaged");
-                return by_pages(file, buffer, offset);
+                let (read, given_up) = by_pages(file, buffer, offset)?;
+                self.given_up.fetch_max(given_up, Ordering::Relaxed);
+                return Ok(read);
             }
             if !self.patient.load(Ordering::Relaxed) {
                 return Err(error);
@@ -64,9 +70,9 @@ impl Unreadable {
         self.patient.store(patient, Ordering::Relaxed);
     }
 
-    /// Whether a part of the file was given up.
-    pub(crate) fn has_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    /// Whether a part of the file behind this place was given up: there may be anything.
+    pub(crate) fn has_given_up_behind(&self, offset: u64) -> bool {
+        self.given_up.load(Ordering::Relaxed) > offset
     }
 
     fn failed(&self, offset: u64) -> u32 {
@@ -87,16 +93,19 @@ impl Unreadable {
 /// # Errors
 /// As the disk says of the file's length.
 pub(crate) fn read_patiently(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let unreadable = Unreadable::default();
-    unreadable.be_patient(true);
-    unreadable.read_at(file, buffer, offset)
+    Unreadable::patient().read_at(file, buffer, offset)
 }
 
-fn by_pages(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+/// How much there is, and where the last page ends that cannot be read; zero where all can.
+fn by_pages(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<(usize, u64)> {
+    let mut given_up = 0;
     let length = usize::try_from(file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
     for (at, page) in (offset..).step_by(PAGE).zip(buffer[..length].chunks_mut(PAGE)) {
-        let read = file.read_at(page, at).unwrap_or(0);
+        let read = file.read_at(page, at).unwrap_or_else(|_| {
+            given_up = at + page.len() as u64;
+            0
+        });
         page[read..].fill(0);
     }
-    Ok(length)
+    Ok((length, given_up))
 }

@@ -109,6 +109,41 @@ async fn where_nothing_can_be_read_a_start_fails_and_removes_nothing() {
     rig.close().await;
 }
 
+/// Behind the last record that can be read there may be others that were acknowledged, and nothing would say so.
+#[tokio::test]
+async fn where_the_end_cannot_be_read_a_start_fails_and_cuts_nothing_off() {
+    let large = Settings { segment_size: 1024 * KIB, max_size: 8192 * KIB, ..settings() };
+    let open =
+        |disk: &SimFolder| Rig::open_with(Arc::new(disk.clone()), large.clone(), &rig::sinks(&["one"]));
+    let disk = SimFolder::new();
+    let rig = open(&disk).unwrap();
+    let expected = accept(&rig, "e", 200).await;
+    let crashed = disk.crash();
+    rig.close().await;
+    // The first page and the first 256 KiB can be read. Then reads fail, for as long as it takes to give up all that records
+    // are in, and a little less and more: a start gives up a piece after ten tries, and then page by page.
+    for reads in 108..=118 {
+        let failing = crashed.crash();
+        let unreadable = Failure::new(Operation::Read, ErrorKind::Other).of("0000000001.segment");
+        failing.fail(unreadable.after(2).times(reads));
+        match open(&failing) {
+            // What has others behind it was only away for a while.
+            Ok(rig) => {
+                assert!(rig.journal.damaged() > 0, "{reads}");
+                assert_eq!(ids(&take(&mut rig.journal.backlog(0), 200).await), expected, "{reads}");
+                rig.close().await;
+            }
+            Err(_) => {
+                failing.heal();
+                let rig = open(&failing).unwrap();
+                assert_eq!(rig.journal.damaged(), 0, "{reads}");
+                assert_eq!(ids(&take(&mut rig.journal.backlog(0), 200).await), expected, "{reads}");
+                rig.close().await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_event_that_is_lost_is_new_when_it_is_sent_again() {
     // While it runs: damage is met when the sink reads.

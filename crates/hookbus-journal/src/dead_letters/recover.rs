@@ -175,6 +175,11 @@ impl Recovery {
         };
         let scanned = scan::scan(&*opened.file, end, key, marks.generation(number), each)
             .map_err(|source| NotOpened::Io { doing: "read", source })?;
+        // Nothing says where the newest one ends: to end it before what cannot be read would let go of letters for good.
+        if following.is_none() && scanned.unreadable_end {
+            let what = format!("{} cannot be read to its end; nothing was changed", page::name(number));
+            return Err(NotOpened::Io { doing: "read", source: std::io::Error::other(what) });
+        }
         match opened.page {
             ReadPage::Good(page) => self.next = self.next.max(page.next),
             ReadPage::OtherKey if records == 0 && opened.length > PAGE => {

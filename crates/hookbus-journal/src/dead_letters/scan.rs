@@ -5,7 +5,7 @@ use std::io;
 use hookbus_core::record::{ALIGN, HEAD, Head, MARK, Record, RecordKey, TAG};
 
 use super::page::PAGE;
-use crate::{File, unreadable};
+use crate::{File, unreadable::Unreadable};
 
 /// Bytes read at once.
 const STEP: usize = 256 << 10;
@@ -17,6 +17,8 @@ pub(super) struct Scanned {
     pub(super) end: u64,
     /// How often something between two good records was none.
     pub(super) damaged: usize,
+    /// Something behind the last good record could not be read.
+    pub(super) unreadable_end: bool,
 }
 
 /// Calls `each` with every record of this generation between the first page and `end`.
@@ -27,8 +29,8 @@ pub(super) fn scan(
     generation: u64,
     mut each: impl FnMut(u64, &Record<'_>),
 ) -> io::Result<Scanned> {
-    let mut window = Window { file, start: 0, bytes: Vec::new(), end };
-    let mut scanned = Scanned { end: PAGE.min(end), damaged: 0 };
+    let mut window = Window { file, unreadable: Unreadable::patient(), start: 0, bytes: Vec::new(), end };
+    let mut scanned = Scanned { end: PAGE.min(end), damaged: 0, unreadable_end: false };
     let (mut at, mut bad) = (PAGE, false);
     while at < end {
         let head = Head::read(window.at(at, HEAD)?).filter(|head| head.place.generation == generation);
@@ -54,12 +56,14 @@ pub(super) fn scan(
             }
         }
     }
+    scanned.unreadable_end = window.unreadable.has_given_up_behind(scanned.end);
     Ok(scanned)
 }
 
 /// The piece of a file that is in memory.
 struct Window<'f> {
     file: &'f dyn File,
+    unreadable: Unreadable,
     start: u64,
     bytes: Vec<u8>,
     end: u64,
@@ -73,7 +77,7 @@ impl Window<'_> {
         if !inside {
             let wanted = length.max(STEP).min(usize::try_from(self.end - at).unwrap_or(usize::MAX));
             self.bytes.resize(wanted, 0);
-            let read = unreadable::read_patiently(self.file, &mut self.bytes, at)?;
+            let read = self.unreadable.read_at(self.file, &mut self.bytes, at)?;
             self.bytes.truncate(read);
             self.start = at;
         }

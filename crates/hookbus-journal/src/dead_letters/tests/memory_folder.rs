@@ -44,6 +44,8 @@ pub(super) enum Failure {
     Sync,
     /// Nothing can be removed.
     Remove,
+    /// Nothing can be read from this byte of a file on.
+    ReadFrom(usize),
 }
 
 impl MemoryFolder {
@@ -168,6 +170,11 @@ struct MemoryFile {
 impl File for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.folder.lock();
+        if let Some(Failure::ReadFrom(at)) = state.fail
+            && offset as usize + buffer.len() > at
+        {
+            return Err(io::ErrorKind::Other.into());
+        }
         let bytes = state.files[self.at].bytes.get(offset as usize..).unwrap_or_default();
         let length = bytes.len().min(buffer.len());
         buffer[..length].copy_from_slice(&bytes[..length]);

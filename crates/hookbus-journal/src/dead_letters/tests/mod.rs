@@ -191,6 +191,26 @@ async fn a_full_disk_is_no_end_and_a_failed_fsync_is() {
 }
 
 #[tokio::test]
+async fn where_the_end_cannot_be_read_no_letter_is_let_go_of() {
+    let folder = MemoryFolder::default();
+    let (letters, _) = open(&folder, SMALL);
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.push((letters.keep(letter(number)).await.unwrap(), number));
+    }
+    let length = folder.files().values().map(Vec::len).max().unwrap();
+    assert!(folder.files().len() == 1 && length > 8192, "{length}");
+    // All but the last page that anything is in.
+    folder.fail(Some(Failure::ReadFrom(length / 4096 * 4096)));
+    let refused = DeadLetters::open(Arc::new(folder.clone()), key(), SMALL);
+    assert!(matches!(refused, Err(NotOpened::Io { .. })), "{refused:?}");
+    folder.fail(None);
+    let (letters, found) = open(&folder, SMALL);
+    assert_eq!((found.damaged, found.unfinished), (0, 0));
+    assert_eq!(contents(&letters).await, ids);
+}
+
+#[tokio::test]
 async fn files_of_another_key_or_a_newer_version_are_refused() {
     let folder = MemoryFolder::default();
     let (letters, _) = open(&folder, SMALL);
