@@ -252,11 +252,13 @@ impl Acceptor {
 
     /// Keeps dead letters that an answer waits for.
     async fn keep(&self, letters: Vec<Letter>) -> Result<(), NotAccepted> {
+        // For all of them together.
+        let late = Instant::now() + DEAD_LETTER;
         for letter in letters {
             log(&letter);
             let lane = self.lanes.iter().find(|lane| *lane.name() == letter.sink);
             let reason = letter.reason.clone();
-            let kept = tokio::time::timeout(DEAD_LETTER, self.dead_letters.keep(letter)).await;
+            let kept = tokio::time::timeout_at(late, self.dead_letters.keep(letter)).await;
             let why = match kept {
                 Ok(Ok(_)) => {
                     lane.inspect(|lane| lane.metrics().dead_letter(&reason));
